@@ -139,6 +139,7 @@ int buf_put_u64(struct buf *b, uint64_t v, struct err *e)
 	return buf_put(b, raw, sizeof(raw), e);
 }
 
+__attribute__((format(printf, 3, 0)))
 static int put_formatted(struct buf *b, size_t n, const char *fmt, va_list ap, struct err *e)
 {
 	if (n > buf_room(b)) {
