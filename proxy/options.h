@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * options - one table of command line options, shared by every command.
+ *
+ * A row names the option, its --e2b- spelling if it has one, which commands take it, its
+ * argument, its help and its setter.  Parsing, --help, completions and the man page all come
+ * from the table.  No option is accepted and ignored: what is not possible on the chosen
+ * target, or not built yet, is an error by name (exit 10). */
+#ifndef FARSTEP_PROXY_OPTIONS_H
+#define FARSTEP_PROXY_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "protocol/base/err.h"
+#include "protocol/base/log.h"
+
+struct env_var { char *name, *value; bool secret; };	/* secret: --secret, always masked */
+
+struct options {
+	/* target */
+	const char *target;		/* default "local" */
+	const char *template_name, *sandbox;
+	int64_t timeout_s;		/* whole run; 0: none */
+	bool network, keep, install_deps;
+	struct env_var *env;		/* --env, --env-from, --pass-env, --secret: in order, last wins */
+	size_t n_env;
+	/* run */
+	int jobs;			/* 0: the sandbox's processors */
+	const char *run_dir, *out_dir, *key_file, *events;
+	bool json, dry_run, tty, force;
+	const char *output;		/* -o */
+	const char *status_file;
+	/* talk */
+	int verbose;			/* -v: 1, -q: -1 */
+	enum log_level log_level;
+	bool log_json;
+	/* what is left */
+	char **args;
+	int n_args;
+};
+
+/* argv[0] is the command's name.  Also reads the environment (FARSTEP_TARGET ...), where the
+ * option was not given.  Takes secrets out of argv (overwrites --env values).  ERR_USAGE with
+ * the nearest valid name; ERR_UNSUPPORTED for what is not built yet. */
+int options_parse(struct options *o, const char *command, int argc, char **argv, struct err *e);
+void options_release(struct options *o);	/* wipes values */
+
+struct command {
+	const char *name;
+	const char *args;	/* "PIPELINE" */
+	const char *summary;
+	const char *examples;	/* lines for --help */
+	int min_args, max_args;	/* -1: any */
+	int (*run)(struct options *o);	/* returns the exit code */
+};
+extern const struct command commands[];		/* NULL name ends */
+void help_print(const char *command);		/* NULL: overview */
+
+#endif

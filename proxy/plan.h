@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * plan - a pipeline file, validated: what will be run, before anything is.
+ *
+ * plan_load reads YAML or JSON (JSON is YAML here), reports all mistakes at once, each
+ * with its line and, for unknown names, the nearest valid one; what is not built yet is
+ * refused by name.  The key table in plan.c is the single source for what is allowed. */
+#ifndef FARSTEP_PROXY_PLAN_H
+#define FARSTEP_PROXY_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "protocol/base/buf.h"
+#include "protocol/limits.h"
+
+struct plan_env { char *name, *value; };
+
+struct plan_step {
+	char *id;
+	char *driver;
+	char *config;		/* JSON text of the config mapping, keys in the file's order */
+	int *needs;		/* indexes of earlier-or-later steps; no cycle */
+	size_t n_needs;
+	char **collect;		/* artifact globs */
+	size_t n_collect;
+	struct plan_env *env;
+	size_t n_env;
+	int64_t timeout_ms;	/* 0: none */
+	int64_t grace_ms, linger_ms;
+	int line;
+};
+
+struct plan {
+	char *name;
+	char *file;		/* as given */
+	char *dir;		/* absolute directory of the file: paths in it are relative to this */
+	char **files;		/* globs that travel */
+	size_t n_files;
+	struct plan_step *steps;
+	size_t n_steps;
+	char *text;		/* the file as read, for the run directory (masked when written) */
+};
+
+/* One mistake a line: "FILE:LINE: what (did you mean 'x'?)".  `problems` (may be NULL)
+ * gets all of them; *e the first and how many more.  ERR_PIPELINE (exit 2), or
+ * ERR_UNSUPPORTED (exit 10) when the only problems are things not built yet. */
+struct plan *plan_load(const char *file, struct buf *problems, struct err *e);
+struct plan *plan_parse(const char *text, size_t len, const char *file, struct buf *problems, struct err *e);
+void plan_free(struct plan *p);
+/* Index, or -1. */
+int plan_find(const struct plan *p, const char *id);
+/* The plan as canonical JSON (for PreparedRun and --dry-run), and back. */
+int plan_print(const struct plan *p, struct buf *out, struct err *e);
+
+/* Levenshtein-nearest of `names` (NULL-ended) to `word`, NULL if none is close. */
+const char *nearest(const char *word, const char *const *names);
+
+#endif

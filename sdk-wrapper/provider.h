@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * provider - one kind of place where a sandbox can be.
+ *
+ * A provider does only what cannot be done through the worker: make the sandbox, get
+ * the worker's program started in it, say where to connect, end it.  Calls that take
+ * time are asynchronous on the caller's loop: they return at once and call `done`
+ * exactly once (never from inside the call), within the deadline.
+ *
+ * The handle is plain data (struct sandbox): it is written into the run's journal, so
+ * that another proxy can go on with it or destroy it after a crash. */
+#ifndef FARSTEP_SDK_PROVIDER_H
+#define FARSTEP_SDK_PROVIDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "protocol/base/json.h"
+#include "protocol/base/loop.h"
+
+/* What is asked for.  Everything is borrowed until `done`. */
+struct sandbox_spec {
+	const char *run;		/* labels */
+	const char *key_id;
+	const char *worker_path;	/* the farstep-worker program on this machine */
+	const char *token_sha256;	/* hex */
+	const char *state_dir;		/* 0700 directory on disk, of this run alone: the sandbox's files */
+	const char *socket_dir;		/* 0700 directory with a short path: unix sockets */
+	const char *template_name;	/* NULL: default */
+	uint32_t lease_ms;
+	bool network;			/* false: off */
+	bool keep;
+	int log_fd;			/* where the worker's standard error goes; -1: nowhere */
+};
+
+enum sandbox_state { SANDBOX_NONE, SANDBOX_RUNNING, SANDBOX_GONE, SANDBOX_UNKNOWN };
+
+/* A sandbox, as the journal keeps it. */
+struct sandbox {
+	char provider[16];
+	char id[128];		/* unique; what events and receipts call the sandbox */
+	char address[128];	/* how to reach the worker: unix:PATH, ws://..., wss://... */
+	char state_dir[512];	/* of the spec; removed by destroy */
+	pid_t pid;		/* of the process here that is the sandbox; 0: none */
+	uint64_t pid_start;	/* its start time (/proc/PID/stat field 22): fences a reused pid */
+};
+
+struct provider {
+	const char *name;
+	const char *isolation;	/* one line for people: what holds it apart */
+	/* What of the spec and the target options it cannot do: -1 with ERR_UNSUPPORTED by name. */
+	int (*check)(const struct sandbox_spec *spec, struct err *e);
+	/* What the sandbox request would be, for --dry-run: appends one JSON object. */
+	int (*describe)(const struct sandbox_spec *spec, struct buf *out, struct err *e);
+	/* Starts sandbox and worker.  *ret is filled as far as known even before `done` so that
+	 * it can be journalled and destroyed.  The worker may not listen yet when it returns:
+	 * the caller connects and retries until its deadline, asking `state` in between. */
+	int (*create)(struct loop *l, const struct sandbox_spec *spec, struct sandbox *ret, struct err *e);
+	enum sandbox_state (*state)(const struct sandbox *s);
+	/* Ends it and everything in it, removes its files.  "Already gone" is success.
+	 * Blocks at most deadline_ms. */
+	int (*destroy)(const struct sandbox *s, int deadline_ms, struct err *e);
+};
+
+extern const struct provider provider_local;	/* bubblewrap */
+extern const struct provider provider_native;	/* no isolation */
+
+/* NULL and a message that names the valid ones. */
+const struct provider *provider_find(const char *name, struct err *e);
+
+int sandbox_print(const struct sandbox *s, struct buf *out, struct err *e);	/* JSON object */
+int sandbox_parse(const json *v, struct sandbox *ret, struct err *e);
+
+#endif
