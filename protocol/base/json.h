@@ -5,8 +5,9 @@
  *
  * Refused before cJSON sees the text: invalid UTF-8, a BOM, raw control
  * characters, \u0000, unpaired surrogates, nesting deeper than the limit,
- * numbers that are no JSON numbers (01, 1., +1, 0x1), duplicate keys in one
- * object, anything after the value.  Numbers are doubles: integers above 2^52
+ * numbers that are no JSON numbers (01, 1., +1, 0x1), that have more than 63
+ * characters or an exponent of 308 or more, duplicate keys in one object (after
+ * unescaping), anything after the value.  Numbers are doubles: integers above 2^52
  * are refused by json_int (64-bit values travel as decimal strings: json_u64).
  *
  * Values are borrowed from their document until json_free(root).  Getters name
@@ -21,13 +22,13 @@
 #include "protocol/base/buf.h"
 #include "protocol/base/err.h"
 
-typedef struct cJSON json;	/* opaque outside json.c */
+typedef struct cJSON json;	/* opaque outside json.c; the rest is json_check.c and json_write.c */
 
 #define JSON_INT_MAX (INT64_C(1) << 52)
 
 enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
-/* Parses exactly one value of at most max_len bytes and max_depth levels.
+/* Parses exactly one value of at most max_len bytes and max_depth levels (64 at most).
  * ERR_PARSE with the byte offset; ERR_LIMIT; ERR_NO_MEMORY.  The caller frees
  * with json_free. */
 json *json_parse(const char *text, size_t len, size_t max_len, unsigned max_depth, struct err *e);
@@ -57,7 +58,8 @@ const json *json_next(const json *v);
 
 /* Typed getters.  `path` names obj for messages ("params").  _req: absent is an
  * error; _opt: absent (or null) leaves *ret untouched and returns 0, present
- * returns 0 too.  A wrong type is ERR_INVALID_PARAMS. */
+ * returns 0 too.  A wrong type is ERR_INVALID_PARAMS.  An obj of NULL is an object
+ * without members. */
 int json_req_str(const json *obj, const char *path, const char *key, const char **ret, struct err *e);
 int json_opt_str(const json *obj, const char *path, const char *key, const char **ret, struct err *e);
 int json_req_int(const json *obj, const char *path, const char *key, int64_t min, int64_t max, int64_t *ret, struct err *e);
@@ -71,7 +73,8 @@ int json_opt_arr(const json *obj, const char *path, const char *key, const json 
 /* Every element must be a string. *ret borrowed array value, or NULL when absent. */
 int json_opt_strv(const json *obj, const char *path, const char *key, const json **ret, struct err *e);
 
-/* Compact text of a parsed value, keys in their order, numbers exact up to 2^52. */
+/* Compact text of a parsed value, keys in their order, numbers exact up to 2^52 and
+ * otherwise the shortest that reads back the same.  On failure out is as it was. */
 int json_print(const json *v, struct buf *out, struct err *e);
 /* The same with the keys of every object sorted bytewise: canonical, for digests. */
 int json_print_sorted(const json *v, struct buf *out, struct err *e);
@@ -79,13 +82,16 @@ int json_print_sorted(const json *v, struct buf *out, struct err *e);
 /* Writer: builds text straight into a buf; commas are its business.
  *   struct jw w; jw_init(&w, &buf); jw_obj(&w); jw_kstr(&w, "step", id); jw_end(&w);
  *   if (jw_done(&w, e) < 0) ...
- * Errors stick and come out at jw_done.  Strings are escaped; bytes that are no
- * valid UTF-8 become U+FFFD. */
+ * Errors stick and come out at jw_done: the buffer is full, deeper than 64 levels,
+ * or a value without its key; out then holds a part to throw away.  Strings are
+ * escaped; NUL and bytes that are no valid UTF-8 become U+FFFD, so that json_parse
+ * reads whatever was written. */
 struct jw {
 	struct buf *out;
 	unsigned depth;
 	uint64_t comma;		/* bit per level: a comma is due */
 	uint64_t is_array;	/* bit per level */
+	bool after_key;
 	bool failed;
 	struct err err;
 };
@@ -112,5 +118,8 @@ void jw_kobj(struct jw *w, const char *key);
 void jw_karr(struct jw *w, const char *key);
 void jw_kjson(struct jw *w, const char *key, const json *v);
 int jw_done(struct jw *w, struct err *e);
+
+/* Bytes of the UTF-8 character at p, 0 if it is none (p < end). */
+size_t json_utf8_len(const char *p, const char *end);
 
 #endif

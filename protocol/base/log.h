@@ -4,7 +4,13 @@
  *
  * error = this operation failed; warn = odd but going on; info = life cycle;
  * debug = frames.  Never payload, never environment, never a key.  The state is
- * per process, as standard error is. */
+ * per process, as standard error is.
+ *
+ *   2026-11-02T10:11:12.123456Z info farstep-worker: listening
+ *   {"ts":"2026-11-02T10:11:12.123456Z","level":"info","program":"farstep-worker","msg":"listening"}
+ *
+ * A line is one write(2); messages are clipped at 2 KiB; control characters and
+ * invalid UTF-8 are escaped.  errno is kept. */
 #ifndef FARSTEP_BASE_LOG_H
 #define FARSTEP_BASE_LOG_H
 
