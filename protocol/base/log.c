@@ -25,11 +25,11 @@ static struct {
 
 static const char *const names[] = { "error", "warn", "info", "debug" };
 
-void log_open(int fd, enum log_level level, bool json, const char *program)
+void log_open(int fd, enum log_level level, bool as_json, const char *program)
 {
 	state.fd = fd;
 	state.level = level;
-	state.json = json;
+	state.json = as_json;
 	snprintf(state.program, sizeof(state.program), "%.63s", program);
 }
 

@@ -20,7 +20,7 @@
 
 enum log_level { LOG_ERROR = 0, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-void log_open(int fd, enum log_level level, bool json, const char *program);
+void log_open(int fd, enum log_level level, bool as_json, const char *program);
 int log_level_parse(const char *name, enum log_level *ret);	/* error warn info debug */
 bool log_enabled(enum log_level level);
 void log_at(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
