@@ -78,7 +78,8 @@ static int make_room(struct buf *b, size_t n, struct err *e)
 uint8_t *buf_reserve(struct buf *b, size_t n, struct err *e)
 {
 	if (n > buf_room(b)) {
-		err_set(e, ERR_LIMIT, 0, "buffer: %zu bytes and %zu more pass the maximum of %zu", b->len, n, b->max);
+		err_set(e, ERR_LIMIT, 0, "buffer: %zu bytes and %zu more pass the maximum of %zu",
+			b->len, n, b->max);
 		return NULL;
 	}
 	if (make_room(b, n, e) < 0)

@@ -38,9 +38,9 @@ enum { READ_CHUNK = 64 * 1024, PATH_BYTES = 4096, NAME_BYTES = 255 };
 static int fail(struct err *e, const char *path, const char *what)
 {
 	int sys = errno;
+	enum err_code code = sys == ENOENT ? ERR_NOT_FOUND : ERR_SYS;
 
-	return err_set(e, sys == ENOENT ? ERR_NOT_FOUND : sys == ENOMEM ? ERR_NO_MEMORY : ERR_SYS, sys,
-		       "%s: %s", path, what);
+	return err_set(e, sys == ENOMEM ? ERR_NO_MEMORY : code, sys, "%s: %s", path, what);
 }
 
 static bool is_dir(int dirfd, const char *path)
@@ -126,19 +126,28 @@ static int read_all(int fd, size_t max, struct buf *out, struct err *e)
 	return got < 0 ? -1 : 0;
 }
 
+static int want_regular(int fd, const char *path, struct err *e)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return fail(e, path, "stat");
+	if (S_ISREG(st.st_mode))
+		return 0;
+	return err_set(e, ERR_SYS, S_ISDIR(st.st_mode) ? EISDIR : 0, "%s: not a regular file",
+		       path);
+}
+
 int fs_read(int dirfd, const char *path, size_t max, struct buf *out, struct err *e)
 {
 	/* Not blocking, lest a FIFO put in the file's place holds us. */
 	auto_close int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	size_t before = out->len;
-	struct stat st;
 
 	if (fd < 0)
 		return fail(e, path, "open");
-	if (fstat(fd, &st) < 0)
-		return fail(e, path, "stat");
-	if (!S_ISREG(st.st_mode))
-		return err_set(e, ERR_SYS, S_ISDIR(st.st_mode) ? EISDIR : 0, "%s: not a regular file", path);
+	if (want_regular(fd, path, e) < 0)
+		return -1;
 	if (read_all(fd, max, out, e) < 0) {
 		out->len = before;
 		return err_wrap(e, "%s", path);
@@ -190,9 +199,11 @@ static int temp_name(const char *path, char ret[PATH_BYTES], struct err *e)
 	return 0;
 }
 
-static int fill(int dirfd, const char *path, const void *p, size_t n, mode_t mode, bool sync, struct err *e)
+static int fill(int dirfd, const char *path, const void *p, size_t n, mode_t mode, bool sync,
+		struct err *e)
 {
-	auto_close int fd = openat(dirfd, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	auto_close int fd = openat(dirfd, path,
+				   O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 
 	if (fd < 0)
 		return fail(e, path, "create");
@@ -224,7 +235,8 @@ static int sync_dir_of(int dirfd, const char *path, struct err *e)
 	return fsync(fd) < 0 ? fail(e, dir, "fsync") : 0;
 }
 
-int fs_write(int dirfd, const char *path, const void *p, size_t n, mode_t mode, bool sync, struct err *e)
+int fs_write(int dirfd, const char *path, const void *p, size_t n, mode_t mode, bool sync,
+	     struct err *e)
 {
 	char tmp[PATH_BYTES];
 
@@ -275,12 +287,11 @@ struct removal {
  * change; -1 with errno. */
 static int open_dir(int dirfd, const char *name)
 {
-	int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-	int fd = openat(dirfd, name, flags);
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
 
 	if (fd < 0 && errno == EACCES && fchmodat(dirfd, name, 0700, AT_SYMLINK_NOFOLLOW) == 0)
-		fd = openat(dirfd, name, flags);
+		fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	/* Refused: then unlinkat says so below. */
 	if (fd >= 0 && fstat(fd, &st) == 0 && (st.st_mode & 0700) != 0700)
 		(void)!fchmod(fd, 0700);
@@ -291,7 +302,8 @@ static int removal_surprise(struct removal *r, const char *name)
 {
 	if (++r->surprises <= TRIES)
 		return 0;
-	return err_set(r->e, ERR_BUSY, 0, "%s: changed again and again while it was being removed", name);
+	return err_set(r->e, ERR_BUSY, 0, "%s: changed again and again while it was being removed",
+		       name);
 }
 
 static int removal_down(struct removal *r, const char *name)
@@ -307,7 +319,7 @@ static int removal_down(struct removal *r, const char *name)
 		return fail(r->e, name, "stat");
 	fd = open_dir(r->fd, name);
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
-		return removal_surprise(r, name);	/* gone or swapped: the next pass looks again */
+		return removal_surprise(r, name);	/* gone or swapped: look again */
 	if (fd < 0)
 		return fail(r->e, name, "open");
 	l = malloc(sizeof(*l) + len + 1);
@@ -378,6 +390,7 @@ static int removal_pass(struct removal *r)
 	if (!d)
 		return fail(r->e, ".", "open");
 	take_fd(&dup_fd);
+	/* cppcheck-suppress readdirCalled ; one thread, and a stream of our own */
 	while ((ent = readdir(d))) {
 		if (strcmp(ent->d_name, ".") == 0 || strcmp(ent->d_name, "..") == 0)
 			continue;
@@ -473,8 +486,10 @@ static int walk(int dirfd, const char *path, int flags, mode_t mode)
 			errno = EXDEV;
 			return -1;
 		}
+		if (!*rest && path[len])
+			flags |= O_DIRECTORY;
 		if (!*rest)
-			return openat(at, name, flags | (path[len] ? O_DIRECTORY : 0) | O_NOFOLLOW | O_CLOEXEC, mode);
+			return openat(at, name, flags | O_NOFOLLOW | O_CLOEXEC, mode);
 		next = openat(at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		close(at);
 		at = next;

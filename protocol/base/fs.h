@@ -21,7 +21,8 @@ int fs_mkdirs(int dirfd, const char *path, mode_t mode, struct err *e);
 int fs_read(int dirfd, const char *path, size_t max, struct buf *out, struct err *e);
 /* Writes path by a temporary name beside it (".farstep-*.tmp"), fsync of file and
  * directory when sync, rename: readers see the old content or the new. */
-int fs_write(int dirfd, const char *path, const void *p, size_t n, mode_t mode, bool sync, struct err *e);
+int fs_write(int dirfd, const char *path, const void *p, size_t n, mode_t mode, bool sync,
+	     struct err *e);
 /* All of it, or an error; retries on EINTR and short counts.  A descriptor that would
  * block and is non-blocking is an error (EAGAIN). */
 int fs_write_all(int fd, const void *p, size_t n, struct err *e);

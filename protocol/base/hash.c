@@ -80,10 +80,12 @@ static int digit(char c)
 int hex_decode(const char *hex, size_t hex_len, uint8_t *out, size_t out_len, struct err *e)
 {
 	if (hex_len / 2 != out_len || hex_len % 2)
-		return err_set(e, ERR_INVALID_PARAMS, 0, "want %zu hex digits, got %zu", 2 * out_len, hex_len);
+		return err_set(e, ERR_INVALID_PARAMS, 0, "want %zu hex digits, got %zu",
+			       2 * out_len, hex_len);
 	for (size_t i = 0; i < hex_len; i++)
 		if (digit(hex[i]) < 0)
-			return err_set(e, ERR_INVALID_PARAMS, 0, "want hex digits only, not so at %zu", i);
+			return err_set(e, ERR_INVALID_PARAMS, 0,
+				       "want hex digits only, not so at %zu", i);
 	for (size_t i = 0; i < out_len; i++)
 		out[i] = (uint8_t)(digit(hex[2 * i]) << 4 | digit(hex[2 * i + 1]));
 	return 0;

@@ -27,7 +27,8 @@ void sha256(const void *p, size_t n, uint8_t out[SHA256_LEN]);
 void hmac_sha256(const void *key, size_t key_len, const void *p, size_t n, uint8_t out[SHA256_LEN]);
 
 void hex_encode(const uint8_t *p, size_t n, char *out);	/* 2n digits and NUL */
-int hex_decode(const char *hex, size_t hex_len, uint8_t *out, size_t out_len, struct err *e); /* exactly out_len bytes */
+/* Exactly out_len bytes. */
+int hex_decode(const char *hex, size_t hex_len, uint8_t *out, size_t out_len, struct err *e);
 bool equal_ct(const void *a, const void *b, size_t n);		/* constant time */
 int random_bytes(void *p, size_t n, struct err *e);		/* getrandom */
 void wipe(void *p, size_t n);					/* not optimised away */

@@ -5,6 +5,8 @@
 
 #include <cjson/cJSON.h>
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 json *json_parse(const char *text, size_t len, size_t max_len, unsigned max_depth, struct err *e)
@@ -109,63 +111,55 @@ size_t json_count(const json *v)
 
 /* A field as messages name it: "params.step", or "step" at the top. */
 struct field {
+	const json *obj;
 	const char *path;
-	const char *dot;
 	const char *key;
+	bool required;
 };
 
-static struct field field(const char *path, const char *key)
+__attribute__((format(printf, 3, 4)))
+static int refuse(const struct field *f, struct err *e, const char *fmt, ...)
 {
-	bool top = !path || !*path;
+	bool top = !f->path || !*f->path;
+	char why[200];
+	va_list ap;
 
-	return (struct field){ top ? "" : path, top ? "" : ".", key };
-}
-
-static int mismatch(struct field f, const char *want, const json *got, struct err *e)
-{
-	return err_set(e, ERR_INVALID_PARAMS, 0, "%s%s%s: want %s, got %s", f.path, f.dot, f.key, want,
-		       json_type_name(json_type(got)));
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	return err_set(e, ERR_INVALID_PARAMS, 0, "%s%s%s: %s", top ? "" : f->path, top ? "" : ".",
+		       f->key, why);
 }
 
 /* The member, if it has the type.  Returns 1 with *ret, 0 when it is absent and
  * may be. */
-static int member(const json *obj, const char *path, const char *key, enum json_type type, bool required,
-		  const json **ret, struct err *e)
+static int member(const struct field *f, enum json_type type, const json **ret, struct err *e)
 {
-	struct field f = field(path, key);
-	const json *v = json_get(obj, key);
+	const json *v = json_get(f->obj, f->key);
+	enum json_type got = json_type(v);
 
-	if (obj && json_type(obj) != JSON_OBJECT)
-		return err_set(e, ERR_INVALID_PARAMS, 0, "%s: want an object, got %s", path && *path ? path : "the value",
-			       json_type_name(json_type(obj)));
-	if (!v && required)
-		return err_set(e, ERR_INVALID_PARAMS, 0, "%s%s%s: missing", f.path, f.dot, f.key);
-	if (!required && json_type(v) == JSON_NULL)
+	if (f->obj && json_type(f->obj) != JSON_OBJECT)
+		return err_set(e, ERR_INVALID_PARAMS, 0, "%s: want an object, got %s",
+			       f->path && *f->path ? f->path : "the value",
+			       json_type_name(json_type(f->obj)));
+	if (!v && f->required)
+		return refuse(f, e, "missing");
+	if (got == JSON_NULL && !f->required)
 		return 0;
-	if (json_type(v) != type)
-		return mismatch(f, json_type_name(type), v, e);
+	if (got != type)
+		return refuse(f, e, "want %s, got %s", json_type_name(type), json_type_name(got));
 	*ret = v;
 	return 1;
 }
 
-static int member_str(const json *obj, const char *path, const char *key, bool required, const char **ret, struct err *e)
+static int member_str(const struct field *f, const char **ret, struct err *e)
 {
 	const json *v;
-	int got = member(obj, path, key, JSON_STRING, required, &v, e);
+	int got = member(f, JSON_STRING, &v, e);
 
 	if (got > 0)
 		*ret = v->valuestring;
 	return got < 0 ? -1 : 0;
-}
-
-int json_req_str(const json *obj, const char *path, const char *key, const char **ret, struct err *e)
-{
-	return member_str(obj, path, key, true, ret, e);
-}
-
-int json_opt_str(const json *obj, const char *path, const char *key, const char **ret, struct err *e)
-{
-	return member_str(obj, path, key, false, ret, e);
 }
 
 /* A number that is a whole one and was not rounded on its way into a double. */
@@ -174,35 +168,22 @@ static bool is_integer(double v)
 	return fabs(v) <= (double)JSON_INT_MAX && v == (double)(int64_t)v;
 }
 
-static int member_int(const json *obj, const char *path, const char *key, bool required, int64_t min, int64_t max,
-		      int64_t *ret, struct err *e)
+static int member_int(const struct field *f, int64_t min, int64_t max, int64_t *ret, struct err *e)
 {
-	struct field f = field(path, key);
 	const json *v;
-	int got = member(obj, path, key, JSON_NUMBER, required, &v, e);
+	int got = member(f, JSON_NUMBER, &v, e);
+	int64_t n;
 
 	if (got <= 0)
 		return got;
 	if (!is_integer(v->valuedouble))
-		return err_set(e, ERR_INVALID_PARAMS, 0, "%s%s%s: want an integer of at most 2^52, got %.17g",
-			       f.path, f.dot, f.key, v->valuedouble);
-	if ((int64_t)v->valuedouble < min || (int64_t)v->valuedouble > max)
-		return err_set(e, ERR_INVALID_PARAMS, 0, "%s%s%s: want %lld to %lld, got %lld", f.path, f.dot, f.key,
-			       (long long)min, (long long)max, (long long)v->valuedouble);
-	*ret = (int64_t)v->valuedouble;
+		return refuse(f, e, "want an integer of at most 2^52, got %.17g", v->valuedouble);
+	n = (int64_t)v->valuedouble;
+	if (n < min || n > max)
+		return refuse(f, e, "want %lld to %lld, got %lld", (long long)min, (long long)max,
+			      (long long)n);
+	*ret = n;
 	return 0;
-}
-
-int json_req_int(const json *obj, const char *path, const char *key, int64_t min, int64_t max, int64_t *ret,
-		 struct err *e)
-{
-	return member_int(obj, path, key, true, min, max, ret, e);
-}
-
-int json_opt_int(const json *obj, const char *path, const char *key, int64_t min, int64_t max, int64_t *ret,
-		 struct err *e)
-{
-	return member_int(obj, path, key, false, min, max, ret, e);
 }
 
 /* "0" to "18446744073709551615", one way to write each. */
@@ -223,75 +204,101 @@ static bool parse_u64(const char *s, uint64_t *ret)
 	return true;
 }
 
-static int member_u64(const json *obj, const char *path, const char *key, bool required, uint64_t *ret, struct err *e)
+static int member_u64(const struct field *f, uint64_t *ret, struct err *e)
 {
-	struct field f = field(path, key);
-	const json *v = json_get(obj, key);
+	const json *v = json_get(f->obj, f->key);
 	int got;
 
 	if (json_type(v) == JSON_NUMBER) {
 		if (!is_integer(v->valuedouble) || v->valuedouble < 0)
-			return err_set(e, ERR_INVALID_PARAMS, 0, "%s%s%s: want an integer from 0 to 2^52, got %.17g",
-				       f.path, f.dot, f.key, v->valuedouble);
+			return refuse(f, e, "want an integer from 0 to 2^52, got %.17g",
+				      v->valuedouble);
 		*ret = (uint64_t)v->valuedouble;
 		return 0;
 	}
-	got = member(obj, path, key, JSON_STRING, required, &v, e);
+	got = member(f, JSON_STRING, &v, e);
 	if (got <= 0)
 		return got;
 	if (!parse_u64(v->valuestring, ret))
-		return err_set(e, ERR_INVALID_PARAMS, 0, "%s%s%s: want a decimal number below 2^64 in a string",
-			       f.path, f.dot, f.key);
+		return refuse(f, e, "want a decimal number below 2^64");
 	return 0;
 }
 
-int json_req_u64(const json *obj, const char *path, const char *key, uint64_t *ret, struct err *e)
+/* The parameters that all typed getters begin with. */
+#define GETTER const json *obj, const char *path, const char *key
+#define REQUIRED &(struct field){ obj, path, key, true }
+#define OPTIONAL &(struct field){ obj, path, key, false }
+
+int json_req_str(GETTER, const char **ret, struct err *e)
 {
-	return member_u64(obj, path, key, true, ret, e);
+	return member_str(REQUIRED, ret, e);
 }
 
-int json_opt_u64(const json *obj, const char *path, const char *key, uint64_t *ret, struct err *e)
+int json_opt_str(GETTER, const char **ret, struct err *e)
 {
-	return member_u64(obj, path, key, false, ret, e);
+	return member_str(OPTIONAL, ret, e);
 }
 
-int json_opt_bool(const json *obj, const char *path, const char *key, bool *ret, struct err *e)
+int json_req_int(GETTER, int64_t min, int64_t max, int64_t *ret, struct err *e)
+{
+	return member_int(REQUIRED, min, max, ret, e);
+}
+
+int json_opt_int(GETTER, int64_t min, int64_t max, int64_t *ret, struct err *e)
+{
+	return member_int(OPTIONAL, min, max, ret, e);
+}
+
+int json_req_u64(GETTER, uint64_t *ret, struct err *e)
+{
+	return member_u64(REQUIRED, ret, e);
+}
+
+int json_opt_u64(GETTER, uint64_t *ret, struct err *e)
+{
+	return member_u64(OPTIONAL, ret, e);
+}
+
+int json_opt_bool(GETTER, bool *ret, struct err *e)
 {
 	const json *v;
-	int got = member(obj, path, key, JSON_BOOL, false, &v, e);
+	int got = member(OPTIONAL, JSON_BOOL, &v, e);
 
 	if (got > 0)
 		*ret = json_is_true(v);
 	return got < 0 ? -1 : 0;
 }
 
-int json_req_obj(const json *obj, const char *path, const char *key, const json **ret, struct err *e)
+int json_req_obj(GETTER, const json **ret, struct err *e)
 {
-	return member(obj, path, key, JSON_OBJECT, true, ret, e) < 0 ? -1 : 0;
+	return member(REQUIRED, JSON_OBJECT, ret, e) < 0 ? -1 : 0;
 }
 
-int json_opt_obj(const json *obj, const char *path, const char *key, const json **ret, struct err *e)
+int json_opt_obj(GETTER, const json **ret, struct err *e)
 {
-	return member(obj, path, key, JSON_OBJECT, false, ret, e) < 0 ? -1 : 0;
+	return member(OPTIONAL, JSON_OBJECT, ret, e) < 0 ? -1 : 0;
 }
 
-int json_opt_arr(const json *obj, const char *path, const char *key, const json **ret, struct err *e)
+int json_opt_arr(GETTER, const json **ret, struct err *e)
 {
-	return member(obj, path, key, JSON_ARRAY, false, ret, e) < 0 ? -1 : 0;
+	return member(OPTIONAL, JSON_ARRAY, ret, e) < 0 ? -1 : 0;
 }
 
-int json_opt_strv(const json *obj, const char *path, const char *key, const json **ret, struct err *e)
+int json_opt_strv(GETTER, const json **ret, struct err *e)
 {
-	struct field f = field(path, key);
 	const json *v = NULL;
+	char at[200];
 	size_t i = 0;
 
-	if (member(obj, path, key, JSON_ARRAY, false, &v, e) < 0)
+	if (member(OPTIONAL, JSON_ARRAY, &v, e) < 0)
 		return -1;
-	for (const json *it = json_first(v); it; it = json_next(it), i++)
-		if (json_type(it) != JSON_STRING)
-			return err_set(e, ERR_INVALID_PARAMS, 0, "%s%s%s[%zu]: want a string, got %s", f.path, f.dot,
-				       f.key, i, json_type_name(json_type(it)));
+	for (const json *it = json_first(v); it; it = json_next(it), i++) {
+		if (json_type(it) == JSON_STRING)
+			continue;
+		snprintf(at, sizeof(at), "%.150s[%zu]", key, i);
+		return refuse(&(struct field){ .path = path, .key = at }, e,
+			      "want a string, got %s", json_type_name(json_type(it)));
+	}
 	*ret = v;
 	return 0;
 }

@@ -22,7 +22,8 @@
 #include "protocol/base/buf.h"
 #include "protocol/base/err.h"
 
-typedef struct cJSON json;	/* opaque outside json.c; the rest is json_check.c and json_write.c */
+/* Opaque outside json.c; json_check.c and json_write.c know no cJSON. */
+typedef struct cJSON json;
 
 #define JSON_INT_MAX (INT64_C(1) << 52)
 
@@ -50,7 +51,8 @@ const char *json_key(const json *v);		/* name in its object; NULL in an array */
 const char *json_string(const json *v);		/* NULL if no string */
 double json_number(const json *v);
 bool json_is_true(const json *v);
-const json *json_get(const json *obj, const char *key);	/* case-sensitive; NULL if absent or obj no object */
+/* Case-sensitive; NULL if absent or if obj is no object. */
+const json *json_get(const json *obj, const char *key);
 size_t json_count(const json *v);			/* members or elements */
 /* for (const json *it = json_first(v); it; it = json_next(it)) */
 const json *json_first(const json *v);
@@ -60,18 +62,27 @@ const json *json_next(const json *v);
  * error; _opt: absent (or null) leaves *ret untouched and returns 0, present
  * returns 0 too.  A wrong type is ERR_INVALID_PARAMS.  An obj of NULL is an object
  * without members. */
-int json_req_str(const json *obj, const char *path, const char *key, const char **ret, struct err *e);
-int json_opt_str(const json *obj, const char *path, const char *key, const char **ret, struct err *e);
-int json_req_int(const json *obj, const char *path, const char *key, int64_t min, int64_t max, int64_t *ret, struct err *e);
-int json_opt_int(const json *obj, const char *path, const char *key, int64_t min, int64_t max, int64_t *ret, struct err *e);
-int json_req_u64(const json *obj, const char *path, const char *key, uint64_t *ret, struct err *e);	/* decimal string or integer <= 2^52 */
+int json_req_str(const json *obj, const char *path, const char *key, const char **ret,
+		 struct err *e);
+int json_opt_str(const json *obj, const char *path, const char *key, const char **ret,
+		 struct err *e);
+int json_req_int(const json *obj, const char *path, const char *key, int64_t min, int64_t max,
+		 int64_t *ret, struct err *e);
+int json_opt_int(const json *obj, const char *path, const char *key, int64_t min, int64_t max,
+		 int64_t *ret, struct err *e);
+/* A decimal string, or an integer of at most 2^52. */
+int json_req_u64(const json *obj, const char *path, const char *key, uint64_t *ret, struct err *e);
 int json_opt_u64(const json *obj, const char *path, const char *key, uint64_t *ret, struct err *e);
 int json_opt_bool(const json *obj, const char *path, const char *key, bool *ret, struct err *e);
-int json_req_obj(const json *obj, const char *path, const char *key, const json **ret, struct err *e);
-int json_opt_obj(const json *obj, const char *path, const char *key, const json **ret, struct err *e);
-int json_opt_arr(const json *obj, const char *path, const char *key, const json **ret, struct err *e);
+int json_req_obj(const json *obj, const char *path, const char *key, const json **ret,
+		 struct err *e);
+int json_opt_obj(const json *obj, const char *path, const char *key, const json **ret,
+		 struct err *e);
+int json_opt_arr(const json *obj, const char *path, const char *key, const json **ret,
+		 struct err *e);
 /* Every element must be a string. *ret borrowed array value, or NULL when absent. */
-int json_opt_strv(const json *obj, const char *path, const char *key, const json **ret, struct err *e);
+int json_opt_strv(const json *obj, const char *path, const char *key, const json **ret,
+		  struct err *e);
 
 /* Compact text of a parsed value, keys in their order, numbers exact up to 2^52 and
  * otherwise the shortest that reads back the same.  On failure out is as it was. */
@@ -104,7 +115,7 @@ void jw_str(struct jw *w, const char *s);		/* NULL writes null */
 void jw_strn(struct jw *w, const char *s, size_t n);
 void jw_int(struct jw *w, int64_t v);
 void jw_u64s(struct jw *w, uint64_t v);		/* as a decimal string */
-void jw_num(struct jw *w, double v);			/* 3 decimals at most; not finite becomes null */
+void jw_num(struct jw *w, double v);		/* 3 decimals at most; not finite becomes null */
 void jw_bool(struct jw *w, bool v);
 void jw_null(struct jw *w);
 void jw_raw(struct jw *w, const char *text, size_t n);	/* one complete JSON value */

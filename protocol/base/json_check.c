@@ -110,7 +110,7 @@ static int scan_unicode(struct scan *s)
 	s->p += 5;
 	if (!is_high(u))
 		return 0;
-	if (s->end - s->p < 6 || s->p[0] != '\\' || s->p[1] != 'u' || !is_low(hex4(s->p + 2, s->end)))
+	if (s->end - s->p < 6 || memcmp(s->p, "\\u", 2) != 0 || !is_low(hex4(s->p + 2, s->end)))
 		return bad(s, "half a surrogate pair");
 	s->p += 6;
 	return 0;
@@ -142,9 +142,10 @@ size_t json_utf8_len(const char *text, const char *end)
 	for (size_t i = 1; i < n; i++)
 		if ((p[i] & 0xc0) != 0x80)
 			return 0;
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||	/* too long; surrogate */
-	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))	/* too long; past U+10FFFF */
-		return 0;
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xf0 && p[1] < 0x90))
+		return 0;	/* a shorter form exists */
+	if ((p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf4 && p[1] > 0x8f))
+		return 0;	/* a surrogate; past U+10FFFF */
 	return n;
 }
 
@@ -503,7 +504,8 @@ int json_check(const char *text, size_t len, size_t max_len, unsigned max_depth,
 	int ret;
 
 	if (len > max_len)
-		return err_set(e, ERR_LIMIT, 0, "json: %zu bytes, the maximum is %zu", len, max_len);
+		return err_set(e, ERR_LIMIT, 0, "json: %zu bytes, the maximum is %zu", len,
+			       max_len);
 	s.text = s.p = text;
 	s.end = text + len;
 	s.depth = 0;

@@ -89,19 +89,28 @@ static int make_json(struct buf *line, const char *ts, enum log_level level, con
 	return jw_done(&w, NULL);
 }
 
+/* One write, so that lines of several processes do not mix.  A log that takes no
+ * more loses lines; it does not hold up the program. */
+static void write_once(const struct buf *line)
+{
+	ssize_t put;
+
+	do
+		put = write(state.fd, buf_data(line), buf_len(line));
+	while (put < 0 && errno == EINTR);
+}
+
 static void write_line(enum log_level level, const char *msg)
 {
 	struct buf line;
 	char ts[28];
+	int made;
 
 	buf_init(&line, LINE_BYTES);
 	time_rfc3339(now_real_us(), ts);
-	if ((state.json ? make_json : make_text)(&line, ts, level, msg) == 0 && buf_putc(&line, '\n', NULL) == 0) {
-		/* One write, so that lines of several processes do not mix.  A log that
-		 * takes no more loses lines; it does not hold up the program. */
-		while (write(state.fd, buf_data(&line), buf_len(&line)) < 0 && errno == EINTR)
-			;
-	}
+	made = (state.json ? make_json : make_text)(&line, ts, level, msg);
+	if (made == 0 && buf_putc(&line, '\n', NULL) == 0)
+		write_once(&line);
 	buf_release(&line);
 }
 

@@ -7,7 +7,7 @@
  * per process, as standard error is.
  *
  *   2026-11-02T10:11:12.123456Z info farstep-worker: listening
- *   {"ts":"2026-11-02T10:11:12.123456Z","level":"info","program":"farstep-worker","msg":"listening"}
+ *   {"ts":"2026-11-02T10:11:12.123456Z","level":"info","program":"farstep","msg":"listening"}
  *
  * A line is one write(2); messages are clipped at 2 KiB; control characters and
  * invalid UTF-8 are escaped.  errno is kept. */

@@ -89,7 +89,9 @@ const char *time_rfc3339(uint64_t real_us, char buf[28])
 
 static uint32_t epoll_bits(unsigned want)
 {
-	return (want & LOOP_IN ? (uint32_t)EPOLLIN : 0) | (want & LOOP_OUT ? (uint32_t)EPOLLOUT : 0);
+	uint32_t in = want & LOOP_IN ? EPOLLIN : 0;
+
+	return in | (want & LOOP_OUT ? EPOLLOUT : 0);
 }
 
 static int io_ctl(struct loop *l, int op, struct loop_io *io, unsigned want)
@@ -106,7 +108,8 @@ static int io_add(struct loop *l, struct loop_io *io, struct err *e)
 		return 0;
 	}
 	if (errno == EPERM)
-		return err_set(e, ERR_SYS, 0, "loop: descriptor %d cannot be watched: a file is always ready", io->fd);
+		return err_set(e, ERR_SYS, 0, "loop: descriptor %d is a file, always ready: "
+			       "cannot be watched", io->fd);
 	return err_set(e, ERR_SYS, errno, "loop: watch descriptor %d", io->fd);
 }
 
@@ -204,10 +207,12 @@ static int heap_grow(struct loop *l, struct err *e)
 static void rearm(struct loop *l)
 {
 	uint64_t due = l->heap_len ? l->heap[0]->due_ns : 0;
-	struct itimerspec spec = { .it_value = { (time_t)(due / 1000000000), (long)(due % 1000000000) } };
+	struct itimerspec spec = { 0 };
 
 	if (l->running || due == l->armed_ns)
 		return;
+	spec.it_value.tv_sec = (time_t)(due / 1000000000);
+	spec.it_value.tv_nsec = (long)(due % 1000000000);
 	/* Cannot fail with our own descriptor and a valid time. */
 	timerfd_settime(l->timer_io.fd, TFD_TIMER_ABSTIME, &spec, NULL);
 	l->armed_ns = due;
@@ -333,7 +338,8 @@ int loop_signal_start(struct loop *l, struct loop_signal *s, int sig,
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return err_set(e, ERR_SYS, errno, "loop: block signal %d", sig);
 	loop_signal_stop(s);
-	*s = (struct loop_signal){ .sig = sig, .on_signal = on_signal, .loop = l, .next = l->signals };
+	*s = (struct loop_signal){ .sig = sig, .on_signal = on_signal, .loop = l };
+	s->next = l->signals;
 	l->signals = s;
 	if (update_signalfd(l, e) == 0)
 		return 0;
