@@ -24,8 +24,9 @@ struct frame {
 };
 
 /* One whole frame.  ERR_PROTO: short, unknown kind or flag, reserved bits, channel 0,
- * offset + len past 2^63, a WINDOW or GAP whose payload is not 8 bytes or lies below
- * its offset; ERR_LIMIT: payload over LIMIT_DATA; ERR_UNSUPPORTED: a reserved kind. */
+ * END on another kind than DATA, offset + len past 2^63, a WINDOW or GAP whose payload
+ * is not 8 bytes, lies below its offset or past 2^63; ERR_LIMIT: payload over LIMIT_DATA;
+ * ERR_UNSUPPORTED: a reserved kind. */
 int frame_parse(const uint8_t *p, size_t n, struct frame *ret, struct err *e);
 /* Writes the 16 header bytes. */
 void frame_header(uint8_t out[FRAME_HEADER], uint8_t kind, uint8_t flags, uint32_t channel, uint64_t offset);

@@ -27,8 +27,8 @@ struct rpc_message {
 	const json *error_data;	/* RPC_ERROR: data, may be NULL */
 };
 
-/* What rpc_read found wrong with one element, to be answered with rpc_write_error
- * (id.raw "null" when none could be read). */
+/* What rpc_read found wrong with one element, to be answered with rpc_write_error.
+ * id.raw is "null" when none could be read, and for what looks like an answer. */
 struct rpc_fault {
 	struct rpc_id id;
 	struct err error;
@@ -38,19 +38,22 @@ struct rpc_sink {
 	void *arg;
 	void (*on_message)(void *arg, const struct rpc_message *m);
 	void (*on_fault)(void *arg, const struct rpc_fault *f);
-	/* Around a batch: answers given in between belong into one array. */
+	/* Around a batch: answers given in between belong into one array.  May be NULL. */
 	void (*on_batch)(void *arg, bool begins);
 };
 
 /* Reads one text frame.  Every element leads to exactly one on_message or
- * on_fault.  Positional (array) params are a fault: "params: want an object". */
+ * on_fault; an empty or too long batch is one fault and no on_batch.  Positional
+ * (array) params are a fault: "params: want an object".  An RPC_ERROR whose id.raw
+ * is "null" answers a text in which the peer could read no id; admitted is
+ * ADMITTED_UNKNOWN when the peer does not say. */
 void rpc_read(const char *text, size_t len, const struct rpc_sink *sink);
 
 /* A number as an id token. */
 void rpc_id_number(struct rpc_id *id, uint64_t n);
 
-/* Writers append one complete JSON object.  params/result are raw JSON texts
- * (complete values), NULL = {}. */
+/* Writers append one complete JSON object, or nothing on failure.  params/result are
+ * raw JSON texts (complete values), NULL = {}; an id without a token is written as null. */
 int rpc_write_request(struct buf *out, const struct rpc_id *id, const char *method, const char *params, size_t n, struct err *e);
 int rpc_write_notice(struct buf *out, const char *method, const char *params, size_t n, struct err *e);
 int rpc_write_result(struct buf *out, const struct rpc_id *id, const char *result, size_t n, struct err *e);

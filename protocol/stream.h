@@ -24,15 +24,20 @@ struct stream_out {
 	bool end_sent;
 };
 
-/* Binds to a connection: the receiver has everything below offset and grants up to window. */
+/* Binds to a connection: the receiver has everything below offset for good and grants up
+ * to window (absolute, as in a WINDOW frame).  The owner has checked acked <= offset and
+ * that it holds the bytes from there. */
 void stream_out_bind(struct stream_out *s, uint32_t channel, uint64_t offset, uint64_t window);
 void stream_out_unbind(struct stream_out *s);
-/* How many of the have bytes (stream length so far) may be sent in one frame now. */
+/* How many of the have bytes (stream length so far) may be sent in one frame now; 0 when
+ * unbound. */
 uint64_t stream_out_ready(const struct stream_out *s, uint64_t have);
-/* The END flag is due: everything was sent and the end is known. */
+/* The END flag is due: everything was sent and the end is known.  An empty DATA frame
+ * carries it without credit; so does the last one with bytes, if the owner asks in time. */
 bool stream_out_end_due(const struct stream_out *s);
 void stream_out_sent(struct stream_out *s, uint64_t n, bool end);
-/* A WINDOW frame.  ERR_PROTO when it acknowledges bytes that were never sent. */
+/* A WINDOW frame; values that fall are ignored.  ERR_PROTO when it acknowledges bytes
+ * that were never sent. */
 int stream_out_window(struct stream_out *s, const struct frame *f, struct err *e);
 
 struct stream_in {
@@ -44,13 +49,17 @@ struct stream_in {
 	bool ended;
 };
 
+/* Begins at offset: what lies below is durable here, what lies above comes (again), the
+ * end too.  Nothing is granted yet: the first stream_in_grant says what goes into the
+ * request or the WINDOW frame. */
 void stream_in_bind(struct stream_in *s, uint32_t channel, uint64_t offset, uint64_t window);
 void stream_in_unbind(struct stream_in *s);
 /* A DATA frame: ERR_PROTO when it does not continue the stream, exceeds the grant, or
  * follows the end.  On 0, s->next has moved and s->ended is set by END. */
 int stream_in_data(struct stream_in *s, const struct frame *f, struct err *e);
-/* Is a WINDOW worth sending (half of the window is used up, or force)?  Then *limit is
- * the new grant and s->granted is moved. */
+/* Is a WINDOW {durable, *limit} worth sending (the owner moved durable so far that half of
+ * the window is free again, or force)?  Then s->granted is moved to *limit.  Once the
+ * stream has ended only force is answered: the last bytes are acknowledged by it. */
 bool stream_in_grant(struct stream_in *s, bool force, uint64_t *limit);
 
 #endif
