@@ -30,7 +30,8 @@ static void the_token_is_derived_as_the_wire_specification_says(void **state)
 
 	(void)state;
 	key_token(user_key(), run, token);
-	assert_string_equal(token, "eb36783d2c168fdabf439ab469ccb2bdec715424d93b0ebbfc012a1043e2a3e4");
+	assert_string_equal(token,
+			    "eb36783d2c168fdabf439ab469ccb2bdec715424d93b0ebbfc012a1043e2a3e4");
 }
 
 static void the_session_key_is_derived_as_the_wire_specification_says(void **state)
@@ -50,7 +51,8 @@ static void the_step_key_is_derived_from_the_digits_of_the_session_key(void **st
 	(void)state;
 	key_step(session_key_hex, "train", 3, key);
 	hex_encode(key, sizeof(key), hex);
-	assert_string_equal(hex, "9fcb2ad0f4875cd1a35572c5ebb31378c8aa5356b742bd11b4a870b5d0d6fe65");
+	assert_string_equal(hex,
+			    "9fcb2ad0f4875cd1a35572c5ebb31378c8aa5356b742bd11b4a870b5d0d6fe65");
 }
 
 static void each_step_and_attempt_has_a_key_of_its_own(void **state)

@@ -71,9 +71,12 @@ static void it_does_not_matter_how_the_stream_is_cut(void **state)
 			if (at > n)
 				at = n;
 			assert_int_equal(lines_feed(&l, text, at, on_line, &g, NULL), 0);
-			for (; at < n; at += step)
-				assert_int_equal(lines_feed(&l, text + at, n - at < step ? n - at : step,
-							    on_line, &g, NULL), 0);
+			for (; at < n; at += step) {
+				size_t len = n - at < step ? n - at : step;
+
+				assert_int_equal(lines_feed(&l, text + at, len, on_line, &g, NULL),
+						 0);
+			}
 			assert_int_equal(lines_finish(&l, on_line, &g, NULL), 0);
 			assert_string_equal(g.text, "a|bcd||0123456789|last|z|");
 			assert_int_equal(l.too_long, 2);

@@ -51,10 +51,11 @@ static const char sample_text[] =
 	"\"stdout\":{\"bytes\":\"18446744073709551615\",\"sha256\":\"" NOTHING "\"},"
 	"\"stderr\":{\"bytes\":\"0\",\"sha256\":\"" NOTHING "\"},"
 	"\"events\":{\"bytes\":\"0\",\"sha256\":\"" NOTHING "\"},"
-	"\"artifacts\":{\"count\":1,\"bytes\":\"120\",\"manifest_bytes\":\"101\",\"sha256\":\"" NOTHING
-	"\",\"refused\":[\"link: a symbolic link\"]},"
-	"\"usage\":{\"wall_ms\":3.125,\"user_ms\":1,\"sys_ms\":0.8,\"max_rss_kb\":2100,\"read_kb\":0,"
-	"\"written_kb\":4},\"leftovers\":0,\"started\":\"2026-11-02T10:11:12.123456Z\","
+	"\"artifacts\":{\"count\":1,\"bytes\":\"120\",\"manifest_bytes\":\"101\","
+	"\"sha256\":\"" NOTHING "\",\"refused\":[\"link: a symbolic link\"]},"
+	"\"usage\":{\"wall_ms\":3.125,\"user_ms\":1,\"sys_ms\":0.8,\"max_rss_kb\":2100,"
+	"\"read_kb\":0,\"written_kb\":4},\"leftovers\":0,"
+	"\"started\":\"2026-11-02T10:11:12.123456Z\","
 	"\"ended\":\"2026-11-02T10:11:12.126581Z\",\"error\":\"\"}";
 
 /* The receipt's text in a buffer that lives until the next call. */
@@ -282,7 +283,8 @@ static void unknown_members_are_ignored(void **state)
 	static const char more[] = ",\"later\":{\"a\":[1]}}";
 	char text[4096];
 	struct receipt r;
-	int n = snprintf(text, sizeof(text), "%.*s%s", (int)sizeof(sample_text) - 2, sample_text, more);
+	int n = snprintf(text, sizeof(text), "%.*s%s", (int)sizeof(sample_text) - 2, sample_text,
+			 more);
 
 	(void)state;
 	assert_int_equal(receipt_parse(text, (size_t)n, &r, NULL), 0);
