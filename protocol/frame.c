@@ -28,14 +28,17 @@ static int check_payload(const struct frame *f, struct err *e)
 	if (f->len > LIMIT_DATA)
 		return err_set(e, ERR_LIMIT, 0, "frame: %zu bytes of payload, the maximum is %d",
 			       f->len, LIMIT_DATA);
-	if (f->offset > OFFSET_MAX - f->len)
-		return err_set(e, ERR_PROTO, 0, "frame: ends past the largest offset");
-	if (f->kind == FRAME_DATA)
+	if (f->kind == FRAME_DATA) {
+		if (f->offset > OFFSET_MAX - f->len)
+			return err_set(e, ERR_PROTO, 0, "frame: ends past 2^63");
 		return 0;
+	}
 	if (f->len != 8)
-		return err_set(e, ERR_PROTO, 0, "frame: want 8 bytes of payload, got %zu", f->len);
+		return err_set(e, ERR_PROTO, 0, "frame: want 8 bytes of payload, got %zu",
+			       f->len);
 	if (frame_u64(f) < f->offset || frame_u64(f) > OFFSET_MAX)
-		return err_set(e, ERR_PROTO, 0, "frame: the payload is below the offset or too large");
+		return err_set(e, ERR_PROTO, 0,
+			       "frame: the payload is below the offset or past 2^63");
 	return 0;
 }
 

@@ -11,7 +11,13 @@
 
 #define FRAME_HEADER 16
 
-enum frame_kind { FRAME_DATA = 1, FRAME_WINDOW = 2, FRAME_GAP = 3, FRAME_RESIZE = 4, FRAME_COMMAND = 5 };
+enum frame_kind {
+	FRAME_DATA = 1,
+	FRAME_WINDOW = 2,
+	FRAME_GAP = 3,
+	FRAME_RESIZE = 4,
+	FRAME_COMMAND = 5,
+};
 #define FRAME_END 1u	/* flag: the stream ends after this payload */
 
 struct frame {
@@ -29,7 +35,8 @@ struct frame {
  * ERR_UNSUPPORTED: a reserved kind. */
 int frame_parse(const uint8_t *p, size_t n, struct frame *ret, struct err *e);
 /* Writes the 16 header bytes. */
-void frame_header(uint8_t out[FRAME_HEADER], uint8_t kind, uint8_t flags, uint32_t channel, uint64_t offset);
+void frame_header(uint8_t out[FRAME_HEADER], uint8_t kind, uint8_t flags, uint32_t channel,
+		  uint64_t offset);
 /* The u64 of a WINDOW or GAP that frame_parse accepted. */
 uint64_t frame_u64(const struct frame *f);
 

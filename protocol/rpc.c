@@ -124,7 +124,7 @@ static enum err_code error_code(const char *class, int64_t rpc)
 {
 	enum err_code code = err_by_name(class);
 
-	if (code == ERR_NONE || (code == ERR_INTERNAL && (!class || strcmp(class, "internal") != 0)))
+	if (code == ERR_NONE || !class || strcmp(class, err_name(code)) != 0)
 		code = err_by_rpc((int)rpc);
 	return code == ERR_NONE ? ERR_INTERNAL : code;
 }
@@ -151,7 +151,8 @@ static int read_error(struct element *el, const json *error)
 		return -1;
 	}
 	el->m.kind = RPC_ERROR;
-	err_set(&el->m.error, error_code(json_string(json_get(data, "class")), rpc), 0, "%s", message);
+	err_set(&el->m.error, error_code(json_string(json_get(data, "class")), rpc), 0, "%s",
+		message);
 	el->m.error.admitted = admitted_by_name(json_string(json_get(data, "admitted")));
 	el->m.error_data = data;
 	return 0;
@@ -313,7 +314,8 @@ int rpc_write_request(struct buf *out, const struct rpc_id *id, const char *meth
 	return finish(&w, before, e);
 }
 
-int rpc_write_notice(struct buf *out, const char *method, const char *params, size_t n, struct err *e)
+int rpc_write_notice(struct buf *out, const char *method, const char *params, size_t n,
+		     struct err *e)
 {
 	size_t before = buf_len(out);
 	struct jw w;

@@ -12,7 +12,7 @@
 #include "protocol/limits.h"
 
 struct rpc_id {
-	char raw[LIMIT_RPC_ID + 3];	/* token with its quotes, NUL-ended; "" = none (notification) */
+	char raw[LIMIT_RPC_ID + 3]; /* token with its quotes, NUL-ended; "" = none (notification) */
 };
 
 enum rpc_kind { RPC_REQUEST, RPC_NOTICE, RPC_RESULT, RPC_ERROR };
@@ -54,11 +54,15 @@ void rpc_id_number(struct rpc_id *id, uint64_t n);
 
 /* Writers append one complete JSON object, or nothing on failure.  params/result are
  * raw JSON texts (complete values), NULL = {}; an id without a token is written as null. */
-int rpc_write_request(struct buf *out, const struct rpc_id *id, const char *method, const char *params, size_t n, struct err *e);
-int rpc_write_notice(struct buf *out, const char *method, const char *params, size_t n, struct err *e);
-int rpc_write_result(struct buf *out, const struct rpc_id *id, const char *result, size_t n, struct err *e);
+int rpc_write_request(struct buf *out, const struct rpc_id *id, const char *method,
+		      const char *params, size_t n, struct err *e);
+int rpc_write_notice(struct buf *out, const char *method, const char *params, size_t n,
+		     struct err *e);
+int rpc_write_result(struct buf *out, const struct rpc_id *id, const char *result, size_t n,
+		     struct err *e);
 /* message, and data {class, admitted, retry} from the error; `extra` (raw members text
  * like "\"step\":\"a\"", NULL = none) is put into data as well. */
-int rpc_write_error(struct buf *out, const struct rpc_id *id, const struct err *error, const char *extra, struct err *e);
+int rpc_write_error(struct buf *out, const struct rpc_id *id, const struct err *error,
+		    const char *extra, struct err *e);
 
 #endif
