@@ -26,15 +26,18 @@ struct schedule {
 	int at_once, running;
 	size_t done;
 	bool stopping;			/* nothing new starts */
-	int next_hint;
+	uint64_t *ready, *ready_words;	/* bit i: step i may start; bit w: ready[w] is not 0 */
+	int *work;			/* room for every step */
 };
 
+/* at_once under 1 counts as 1.  p is borrowed. */
 int schedule_init(struct schedule *s, const struct plan *p, int at_once, struct err *e);
 void schedule_release(struct schedule *s);
-/* The next step that may start now (marked RUNNING), or -1.  Amortised O(1): a plan of
- * 10,000 steps is linear. */
+/* The next step that may start now (marked RUNNING), or -1: none, or as many as may run at
+ * once do.  A plan of 10,000 steps takes time linear in its steps and needs. */
 int schedule_next(struct schedule *s);
-/* step ended.  Dependents that can never run are marked DONE/SKIPPED; on_skip (may be
+/* step ended (one that never ran may end too: it was done before).  A step that is done
+ * already stays as it is.  Dependents that can never run are marked DONE/SKIPPED; on_skip (may be
  * NULL) is called for each, in file order. */
 void schedule_done(struct schedule *s, int step, enum step_status status,
 		   void (*on_skip)(void *arg, int step, int because), void *arg);
