@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "worker/step.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "protocol/base/cleanup.h"
+#include "protocol/base/fs.h"
+#include "protocol/base/log.h"
+#include "protocol/keys.h"
+#include "protocol/step_body.h"
+#include "worker/drivers.h"
+#include "worker/store.h"
+
+static const char *const state_names[] = { "claimed", "running", "draining", "finished", "lost" };
+
+const char *step_state_name(enum step_state st)
+{
+	return state_names[st];
+}
+
+/* ---- the table ---- */
+
+static unsigned bucket(const char *id, int attempt)
+{
+	unsigned h = 2166136261u ^ (unsigned)attempt;
+
+	for (; *id; id++)
+		h = (h ^ (unsigned char)*id) * 16777619u;
+	return h % STEP_BUCKETS;
+}
+
+struct step *step_lookup(struct session *s, const char *id, int attempt)
+{
+	struct step *st = s->buckets[bucket(id, attempt)];
+
+	while (st && (st->attempt != attempt || strcmp(st->id, id) != 0))
+		st = st->next;
+	return st;
+}
+
+static struct step *step_new(struct session *s, const char *id, int attempt, const char *body)
+{
+	struct step *st = calloc(1, sizeof(*st));
+	struct step **at = &s->buckets[bucket(id, attempt)];
+
+	if (!st)
+		return NULL;
+	st->s = s;
+	strcpy(st->id, id);	/* lint: step_id_is_good bounds it */
+	strcpy(st->body, body); /* lint: 64 digits */
+	st->attempt = attempt;
+	st->rows = -1;
+	st->next = *at;
+	*at = st;
+	s->n_steps++;
+	return st;
+}
+
+static void step_delete(struct step *st)
+{
+	struct step **at = &st->s->buckets[bucket(st->id, st->attempt)];
+
+	while (*at != st)
+		at = &(*at)->next;
+	*at = st->next;
+	st->s->n_steps--;
+	live_free(st);
+	free(st);
+}
+
+#define EACH_STEP(s, st) \
+	for (int b_ = 0; b_ < STEP_BUCKETS; b_++) \
+		for (struct step *st = (s)->buckets[b_], *next_ = st ? st->next : NULL; st; \
+		     st = next_, next_ = st ? st->next : NULL)
+
+void step_free_all(struct session *s)
+{
+	EACH_STEP(s, st)
+		step_delete(st);
+}
+
+static bool is_running(const struct step *st)
+{
+	return st->state < STEP_FINISHED;
+}
+
+void step_list(struct session *s, struct jw *w, bool running_only)
+{
+	EACH_STEP(s, st) {
+		if (running_only && !is_running(st))
+			continue;
+		jw_obj(w);
+		jw_kstr(w, "step", st->id);
+		jw_kint(w, "attempt", st->attempt);
+		jw_kstr(w, "state", state_names[st->state]);
+		jw_end(w);
+	}
+}
+
+void step_pump_all(struct session *s)
+{
+	bool moved = s->n_steps > 0;
+
+	/* One frame a stream and round, so that no stream starves another. */
+	while (moved && s->driver && carrier_has_room(s->driver->carrier)) {
+		moved = false;
+		EACH_STEP(s, st) {
+			if (st->live && st->live->conn)
+				moved |= live_pump(st);
+		}
+	}
+}
+
+void step_cancel_all(struct session *s, int grace_ms, const char *why)
+{
+	EACH_STEP(s, st) {
+		if (is_running(st))
+			live_cancel(st, grace_ms, why);
+	}
+}
+
+/* ---- step.execute ---- */
+
+static int check_inputs(struct session *s, const json *params, struct err *e)
+{
+	const json *inputs = NULL;
+
+	if (json_opt_obj(params, "params", "inputs", &inputs, e) < 0)
+		return -1;
+	if (json_count(inputs) > LIMIT_INPUTS)
+		return err_set(e, ERR_LIMIT, 0, "params.inputs: over %d", LIMIT_INPUTS);
+	for (const json *v = json_first(inputs); v; v = json_next(v)) {
+		const char *id = NULL;
+		int64_t attempt = 1;
+		const struct step *from;
+
+		if (json_req_str(v, "params.inputs", "step", &id, e) < 0 ||
+		    json_opt_int(v, "params.inputs", "attempt", 1, LIMIT_ATTEMPT, &attempt, e) < 0)
+			return -1;
+		from = strlen(json_key(v)) <= LIMIT_STEP_ID && step_id_is_good(id) ? step_lookup(s, id, (int)attempt) : NULL;
+		if (!from || from->state != STEP_FINISHED)
+			return err_set(e, ERR_INVALID_PARAMS, 0, "params.inputs.%.64s: step '%.64s' has not finished", json_key(v), id);
+	}
+	return 0;
+}
+
+static int check_params(struct session *s, const json *params, struct err *e)
+{
+	const json *env = NULL, *collect = NULL;
+	int64_t ignored = 0;
+
+	if (drivers_check(params, e) < 0 || check_inputs(s, params, e) < 0 ||
+	    json_opt_obj(params, "params", "env", &env, e) < 0 ||
+	    json_opt_strv(params, "params", "collect", &collect, e) < 0 ||
+	    json_opt_int(params, "params", "timeout_ms", 1, TIMEOUT_MAX_MS, &ignored, e) < 0 ||
+	    json_opt_int(params, "params", "grace_ms", 0, GRACE_MAX_MS, &ignored, e) < 0 ||
+	    json_opt_int(params, "params", "linger_ms", 0, LINGER_MAX_MS, &ignored, e) < 0)
+		return -1;
+	for (const json *v = json_first(env); v; v = json_next(v))
+		if (!json_string(v) || !*json_key(v) || strchr(json_key(v), '='))
+			return err_set(e, ERR_INVALID_PARAMS, 0, "params.env: want names without '=' and string values");
+	if (json_count(env) > LIMIT_ENV)
+		return err_set(e, ERR_LIMIT, 0, "params.env: over %d variables", LIMIT_ENV);
+	if (json_count(collect) > LIMIT_GLOBS)
+		return err_set(e, ERR_LIMIT, 0, "params.collect: over %d globs", LIMIT_GLOBS);
+	return 0;
+}
+
+static int put_file(int dir_fd, const char *name, const struct buf *b, struct err *e)
+{
+	auto_close int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return err_set(e, ERR_SYS, errno, "%s", name);
+	return fs_write_all(fd, buf_data(b), buf_len(b), e);
+}
+
+/* The claim: after this the (step, attempt) can never start a second time. */
+static int claim(struct session *s, const char *id, int attempt, const char *driver, const char *body, struct err *e)
+{
+	char dir[LIMIT_STEP_ID + 32];
+	auto_close int fd = -1;
+	struct buf b;
+	struct jw w;
+	int r;
+
+	snprintf(dir, sizeof(dir), "steps/%s.%d", id, attempt);
+	if (mkdirat(s->dir_fd, dir, 0700) < 0)
+		return err_set(e, ERR_SYS, errno, "cannot claim step '%s'", id);
+	fd = openat(s->dir_fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return err_set(e, ERR_SYS, errno, "%s", dir);
+	buf_init(&b, 4096);
+	jw_init(&w, &b);
+	jw_obj(&w);
+	jw_kstr(&w, "step", id);
+	jw_kint(&w, "attempt", attempt);
+	jw_kstr(&w, "driver", driver);
+	jw_kstr(&w, "body", body);
+	jw_end(&w);
+	r = jw_done(&w, e) < 0 ? -1 : put_file(fd, "claim", &b, e);
+	buf_release(&b);
+	return r;
+}
+
+static int make_step_dirs(struct session *s, const char *id, int attempt, struct err *e)
+{
+	static const char *const per_attempt[] = { "out", "files" };
+	char path[LIMIT_STEP_ID + 32];
+
+	for (size_t i = 0; i < ARRAY_LEN(per_attempt); i++) {
+		snprintf(path, sizeof(path), "%s/%s.%d", per_attempt[i], id, attempt);
+		if (mkdirat(s->dir_fd, path, 0700) < 0 && errno != EEXIST)
+			return err_set(e, ERR_SYS, errno, "%s", path);
+	}
+	snprintf(path, sizeof(path), "checkpoints/%s", id);
+	if (mkdirat(s->dir_fd, path, 0700) < 0 && errno != EEXIST)
+		return err_set(e, ERR_SYS, errno, "%s", path);
+	return 0;
+}
+
+/* name -> {directory, files, rows}: FARSTEP_INPUTS */
+static int print_inputs(struct step *st, const json *inputs, struct buf *out, struct err *e)
+{
+	struct jw w;
+
+	jw_init(&w, out);
+	jw_obj(&w);
+	for (const json *v = json_first(inputs); v; v = json_next(v)) {
+		int64_t attempt = 1;
+		const char *id = json_string(json_get(v, "step"));
+		struct step *from;
+		char dir[1024];
+		auto_closedir DIR *d = NULL;
+		struct dirent *f;
+
+		json_opt_int(v, "", "attempt", 1, LIMIT_ATTEMPT, &attempt, NULL);
+		from = step_lookup(st->s, id, (int)attempt);
+		snprintf(dir, sizeof(dir), "%s/out/%s.%d", st->s->dir, id, (int)attempt);
+		jw_kobj(&w, json_key(v));
+		jw_kstr(&w, "directory", dir);
+		jw_karr(&w, "files");
+		d = opendir(dir);
+		while (d && (f = readdir(d)))
+			if (f->d_name[0] != '.')
+				jw_str(&w, f->d_name);
+		jw_end(&w);
+		if (from && from->rows >= 0)
+			jw_kint(&w, "rows", from->rows);
+		jw_end(&w);
+	}
+	jw_end(&w);
+	return jw_done(&w, e);
+}
+
+static int write_step_files(struct step *st, const json *params, struct err *e)
+{
+	struct buf b;
+	int r;
+
+	buf_init(&b, 16 * LIMIT_TEXT);
+	r = json_print(json_get(params, "config"), &b, e);
+	if (r == 0)
+		r = put_file(st->live->dir_fd, "config.json", &b, e);
+	buf_reset(&b);
+	if (r == 0)
+		r = print_inputs(st, json_get(params, "inputs"), &b, e);
+	if (r == 0)
+		r = put_file(st->live->dir_fd, "inputs.json", &b, e);
+	buf_release(&b);
+	return r;
+}
+
+static void note_inputs(struct step *st, const json *params)
+{
+	struct buf b;
+
+	for (const json *v = json_first(json_get(params, "inputs")); v; v = json_next(v)) {
+		struct jw w;
+		int64_t attempt = 1;
+		const char *id = json_string(json_get(v, "step"));
+		struct step *from;
+
+		json_opt_int(v, "", "attempt", 1, LIMIT_ATTEMPT, &attempt, NULL);
+		from = step_lookup(st->s, id, (int)attempt);
+		buf_init(&b, LIMIT_TEXT);
+		jw_init(&w, &b);
+		jw_obj(&w);
+		jw_kstr(&w, "key", json_key(v));
+		jw_kstr(&w, "from_step", id);
+		if (from && from->rows >= 0)
+			jw_kint(&w, "rows", from->rows);
+		jw_end(&w);
+		journal_put(&st->s->journal, "inputs_resolved", st->id, st->attempt, 0, (const char *)buf_data(&b),
+			    buf_len(&b), NULL);
+		buf_release(&b);
+	}
+}
+
+/* A step that could not be started at all: it is claimed, so it ends here, lost. */
+static void start(struct step *st, struct conn *c, const json *params, struct reply *r)
+{
+	struct err e = ERR_INIT;
+
+	st->s->n_running++;
+	st->s->w->count.steps_started++;
+	if (!live_new(st, &e)) {
+		st->state = STEP_LOST;
+		session_step_ended(st->s);
+		reply_error(r, &e, NULL);
+		return;
+	}
+	st->live->reply = r;
+	note_inputs(st, params);
+	if (live_bind(st, c, params, &e) < 0 || make_step_dirs(st->s, st->id, st->attempt, &e) < 0 ||
+	    write_step_files(st, params, &e) < 0 || live_start(st, params, &e) < 0) {
+		log_error("step %s: %s", st->id, e.msg);
+		step_lose(st, e.msg);
+	}
+}
+
+static void attach(struct step *st, struct conn *c, const json *params, const char *body, struct reply *r)
+{
+	struct err e = ERR_INIT;
+
+	if (strcmp(st->body, body) != 0) {
+		err_set(&e, ERR_CONFLICT, 0, "step '%s' attempt %d was started with another body", st->id, st->attempt);
+		e.admitted = ADMITTED_YES;
+	} else if (!st->live) {
+		err_set(&e, ERR_STATE, 0, "step '%s' attempt %d was released", st->id, st->attempt);
+		e.admitted = ADMITTED_YES;
+	} else if (live_bind(st, c, params, &e) == 0) {
+		if (st->live->reply)
+			reply_error(st->live->reply, &(struct err){ .code = ERR_REPLACED, .admitted = ADMITTED_YES,
+								    .msg = "another request attached to the step" }, NULL);
+		st->live->reply = r;
+		if (!is_running(st))
+			step_answer(st);
+		session_pump(st->s);
+		return;
+	}
+	reply_error(r, &e, NULL);
+}
+
+static int req_step(const json *params, const char **id, int64_t *attempt, bool need_attempt, struct err *e)
+{
+	if (json_req_str(params, "params", "step", id, e) < 0)
+		return -1;
+	if (!step_id_is_good(*id))
+		return err_set(e, ERR_INVALID_PARAMS, 0, "params.step: want [A-Za-z0-9_][A-Za-z0-9_.-]*, at most %d bytes",
+			       LIMIT_STEP_ID);
+	return need_attempt ? json_req_int(params, "params", "attempt", 1, LIMIT_ATTEMPT, attempt, e)
+			    : json_opt_int(params, "params", "attempt", 1, LIMIT_ATTEMPT, attempt, e);
+}
+
+void step_execute(struct session *s, struct conn *c, const json *params, struct reply *r)
+{
+	struct err e = ERR_INIT;
+	const char *id = NULL;
+	int64_t attempt = 0;
+	char body[SHA256_HEX];
+	struct step *st;
+
+	if (req_step(params, &id, &attempt, true, &e) < 0 || step_body_digest(params, body, &e) < 0)
+		goto refuse;
+	st = step_lookup(s, id, (int)attempt);
+	if (st) {
+		attach(st, c, params, body, r);
+		return;
+	}
+	if (s->w->draining || s->closing)
+		err_set(&e, ERR_DRAINING, 0, "no new steps: the worker is shutting down");
+	else if (s->n_running >= LIMIT_STEPS_RUNNING)
+		err_set(&e, ERR_BUSY, 0, "%d steps are running", s->n_running);
+	else if (s->n_steps >= LIMIT_STEPS)
+		err_set(&e, ERR_LIMIT, 0, "a session has at most %d steps", LIMIT_STEPS);
+	else if (check_params(s, params, &e) == 0 &&
+		 claim(s, id, (int)attempt, json_string(json_get(params, "driver")), body, &e) == 0) {
+		st = step_new(s, id, (int)attempt, body);
+		if (st) {
+			start(st, c, params, r);
+			session_publish(s);
+			return;
+		}
+		err_set(&e, ERR_NO_MEMORY, 0, "step");
+	}
+refuse:
+	reply_error(r, &e, NULL);
+}
+
+/* ---- the other methods ---- */
+
+/* The newest attempt when params name none. */
+static struct step *find(struct session *s, const json *params, struct err *e)
+{
+	const char *id = NULL;
+	int64_t attempt = 0;
+	struct step *st = NULL;
+
+	if (req_step(params, &id, &attempt, false, e) < 0)
+		return NULL;
+	if (attempt)
+		st = step_lookup(s, id, (int)attempt);
+	else
+		EACH_STEP(s, one)
+			if (strcmp(one->id, id) == 0 && (!st || one->attempt > st->attempt))
+				st = one;
+	if (!st)
+		err_set(e, ERR_NOT_FOUND, 0, "no step '%s'", id);
+	return st;
+}
+
+void step_cancel(struct session *s, const json *params, struct reply *r)
+{
+	struct err e = ERR_INIT;
+	struct step *st = find(s, params, &e);
+	int64_t grace = GRACE_DEFAULT_MS;
+	char text[96];
+	bool running;
+
+	if (!st || json_opt_int(params, "params", "grace_ms", 0, GRACE_MAX_MS, &grace, &e) < 0) {
+		reply_error(r, &e, NULL);
+		return;
+	}
+	/* A second cancel changes nothing and says so. */
+	running = is_running(st) && st->live && strcmp(st->error, "cancel") != 0;
+	if (running) {
+		strcpy(st->error, "cancel");	/* lint: fits */
+		live_cancel(st, (int)grace, "cancel");
+	}
+	reply_result(r, text, (size_t)snprintf(text, sizeof(text), "{\"cancelled\":%s,\"state\":\"%s\"}",
+					       running ? "true" : "false", state_names[st->state]));
+}
+
+void step_status(struct session *s, const json *params, struct reply *r)
+{
+	struct err e = ERR_INIT;
+	struct step *st = find(s, params, &e);
+	struct buf b;
+	struct jw w;
+
+	if (!st && e.code != ERR_NOT_FOUND) {
+		reply_error(r, &e, NULL);
+		return;
+	}
+	buf_init(&b, LIMIT_TEXT);
+	jw_init(&w, &b);
+	jw_obj(&w);
+	jw_kstr(&w, "state", !st ? "unknown" : is_running(st) ? "running" : state_names[st->state]);
+	if (st) {
+		jw_kint(&w, "attempt", st->attempt);
+		if (!is_running(st))
+			jw_kstr(&w, "status", status_name(st->status));
+		if (st->live && st->live->receipt) {
+			jw_kstr(&w, "receipt", st->live->receipt);
+			jw_kstr(&w, "hmac", st->live->hmac);
+		}
+	}
+	jw_end(&w);
+	if (jw_done(&w, &e) < 0)
+		reply_error(r, &e, NULL);
+	else
+		reply_result(r, (const char *)buf_data(&b), buf_len(&b));
+	buf_release(&b);
+}
+
+void step_release(struct session *s, const json *params, struct reply *r)
+{
+	static const char *const spools[] = { "stdout", "stderr", "events", "manifest", "files" };
+	struct err e = ERR_INIT;
+	struct step *st = find(s, params, &e);
+
+	if (!st) {
+		reply_error(r, &e, NULL);
+		return;
+	}
+	if (is_running(st)) {
+		err_set(&e, ERR_STATE, 0, "step '%s' is running", st->id);
+		reply_error(r, &e, NULL);
+		return;
+	}
+	for (size_t i = 0; st->live && i < ARRAY_LEN(spools); i++)
+		unlinkat(st->live->dir_fd, spools[i], 0);
+	live_free(st);
+	reply_result(r, NULL, 0);
+}
+
+/* ---- recovery: what a worker finds that starts ---- */
+
+#define KEPT_MAX 1024
+static struct { char name[STORE_NAME_MAX + 1]; int fd; } kept[KEPT_MAX];
+static int n_kept;
+
+void step_keep_socket(const char *name, int fd)
+{
+	if (n_kept >= KEPT_MAX || strlen(name) > STORE_NAME_MAX) {
+		close(fd);
+		return;
+	}
+	strcpy(kept[n_kept].name, name);	/* lint: length checked above */
+	kept[n_kept++].fd = fd;
+}
+
+static int take_kept(const struct step *st)
+{
+	char name[STORE_NAME_MAX + 1];
+
+	snprintf(name, sizeof(name), "keeper/%s/%s/%d", st->s->id, st->id, st->attempt);
+	for (int i = 0; i < n_kept; i++)
+		if (strcmp(kept[i].name, name) == 0)
+			return take_fd(&kept[i].fd);
+	return -1;
+}
+
+static int load_claim(struct session *s, int steps_fd, const char *dir, struct err *e)
+{
+	char path[300];
+	struct buf b;
+	json *v = NULL;
+	const char *id = NULL, *body = NULL;
+	int64_t attempt = 0;
+	int r = -1;
+
+	snprintf(path, sizeof(path), "%s/claim", dir);
+	buf_init(&b, 4096);
+	if (fs_read(steps_fd, path, 4096, &b, e) == 0)
+		v = json_parse((const char *)buf_data(&b), buf_len(&b), 4096, LIMIT_JSON_DEPTH, e);
+	if (v && json_req_str(v, "claim", "step", &id, e) == 0 && json_req_str(v, "claim", "body", &body, e) == 0 &&
+	    json_req_int(v, "claim", "attempt", 1, LIMIT_ATTEMPT, &attempt, e) == 0 && step_id_is_good(id) &&
+	    strlen(body) == SHA256_HEX - 1 && step_new(s, id, (int)attempt, body))
+		r = 0;
+	json_free(v);
+	buf_release(&b);
+	return r;
+}
+
+int step_load_all(struct session *s, struct err *e)
+{
+	int fd = openat(s->dir_fd, "steps", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	auto_closedir DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *f;
+
+	if (!d) {
+		close_fd(&fd);
+		return err_set(e, ERR_SYS, errno, "steps");
+	}
+	while ((f = readdir(d))) {
+		struct err bad = ERR_INIT;
+
+		/* A directory whose claim was not written whole: nothing was forked for it. */
+		if (f->d_name[0] != '.' && load_claim(s, fd, f->d_name, &bad) < 0) {
+			log_warn("steps/%s: no claim (%s): removed", f->d_name, bad.msg);
+			fs_remove_tree(fd, f->d_name, NULL);
+		}
+	}
+	return 0;
+}
+
+void step_replay_event(struct session *s, const json *event)
+{
+	const char *id = json_string(json_get(event, "step_id"));
+	const char *name = json_string(json_get(event, "event"));
+	int64_t attempt = 0;
+	uint64_t src = 0;
+	struct step *st;
+
+	json_opt_int(event, "", "attempt", 1, LIMIT_ATTEMPT, &attempt, NULL);
+	json_opt_u64(event, "", "src", &src, NULL);
+	st = id && name ? step_lookup(s, id, (int)attempt) : NULL;
+	if (!st)
+		return;
+	if (src > st->src)
+		st->src = src;
+	if (strcmp(name, "step_start") == 0)
+		st->started_seen = true;
+	if (strcmp(name, "step_ended") == 0)
+		st->ended_seen = true;
+}
+
+static void recover(struct step *st, int *adopted, int *lost)
+{
+	struct err e = ERR_INIT;
+	int keeper = take_kept(st);
+
+	st->s->n_running++;
+	if (!live_new(st, &e)) {
+		log_error("step %s: %s", st->id, e.msg);
+		st->state = STEP_LOST;
+		st->s->n_running--;
+		close_fd(&keeper);
+		return;
+	}
+	if (live_load_record(st, &e) == 0) {
+		close_fd(&keeper);
+		step_end(st);
+	} else if (keeper >= 0 && live_adopt(st, keeper, &e) == 0) {
+		(*adopted)++;
+	} else {
+		step_lose(st, "the worker and the step's keeper ended; there is no record of how the step ended");
+		(*lost)++;
+	}
+}
+
+void step_recover_all(struct session *s, int *adopted, int *lost)
+{
+	EACH_STEP(s, st)
+		recover(st, adopted, lost);
+}
