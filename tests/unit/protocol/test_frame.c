@@ -1,7 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "tests/unit/check.h"
 
 #include "protocol/base/buf.h"
@@ -84,25 +81,23 @@ static void accepted(const struct bytes *b)
 	rewrites_to_its_bytes(&f, b->p, b->n);
 }
 
-static void a_header_is_sixteen_big_endian_bytes(void **state)
+TEST(a_header_is_sixteen_big_endian_bytes)
 {
 	static const uint8_t want[FRAME_HEADER] = { 1, 1, 0, 0, 0x0a, 0x0b, 0x0c, 0x0d,
 						    1, 2, 3, 4, 5, 6, 7, 8 };
 	uint8_t got[FRAME_HEADER];
 
-	(void)state;
 	memset(got, 0xff, sizeof(got));
 	frame_header(got, FRAME_DATA, FRAME_END, 0x0a0b0c0d, UINT64_C(0x0102030405060708));
 	assert_memory_equal(got, want, sizeof(want));
 }
 
-static void a_frame_comes_back_from_its_bytes(void **state)
+TEST(a_frame_comes_back_from_its_bytes)
 {
 	auto_bytes b = data_frame(FRAME_END, 5, 1000, 3);
 	struct err e = ERR_INIT;
 	struct frame f;
 
-	(void)state;
 	assert_ok(frame_parse(b.p, b.n, &f, &e), &e);
 	assert_int_equal(f.kind, FRAME_DATA);
 	assert_int_equal(f.flags, FRAME_END);
@@ -113,9 +108,8 @@ static void a_frame_comes_back_from_its_bytes(void **state)
 	assert_int_equal(e.code, ERR_NONE);
 }
 
-static void a_window_and_a_gap_carry_a_second_offset(void **state)
+TEST(a_window_and_a_gap_carry_a_second_offset)
 {
-	(void)state;
 	for (uint8_t kind = FRAME_WINDOW; kind <= FRAME_GAP; kind++) {
 		auto_bytes b = u64_frame(kind, UINT32_MAX, 7, UINT64_C(0x0102030405060708));
 		struct err e = ERR_INIT;
@@ -127,23 +121,21 @@ static void a_window_and_a_gap_carry_a_second_offset(void **state)
 	}
 }
 
-static void data_may_be_empty_and_may_be_as_long_as_the_limit(void **state)
+TEST(data_may_be_empty_and_may_be_as_long_as_the_limit)
 {
 	auto_bytes empty = data_frame(0, 1, 0, 0);
 	auto_bytes longest = data_frame(0, 1, 0, LIMIT_DATA);
 	auto_bytes longer = data_frame(0, 1, 0, LIMIT_DATA + 1);
 
-	(void)state;
 	accepted(&empty);
 	accepted(&longest);
 	refused(&longer, ERR_LIMIT);
 }
 
-static void a_data_frame_cut_in_its_header_is_refused_and_later_is_shorter(void **state)
+TEST(a_data_frame_cut_in_its_header_is_refused_and_later_is_shorter)
 {
 	auto_bytes whole = data_frame(FRAME_END, 9, 12, 20);
 
-	(void)state;
 	for (size_t n = 0; n < whole.n; n++) {
 		auto_bytes b = copy_of(whole.p, n);
 
@@ -154,9 +146,8 @@ static void a_data_frame_cut_in_its_header_is_refused_and_later_is_shorter(void 
 	}
 }
 
-static void a_window_or_gap_cut_anywhere_is_refused(void **state)
+TEST(a_window_or_gap_cut_anywhere_is_refused)
 {
-	(void)state;
 	for (uint8_t kind = FRAME_WINDOW; kind <= FRAME_GAP; kind++) {
 		auto_bytes whole = u64_frame(kind, 9, 12, 20);
 
@@ -193,21 +184,19 @@ static void flip_all(const struct bytes *whole)
 	assert_true(accepted_count > 0);
 }
 
-static void a_frame_with_flipped_bits_is_refused_or_means_what_its_bytes_say(void **state)
+TEST(a_frame_with_flipped_bits_is_refused_or_means_what_its_bytes_say)
 {
 	auto_bytes data = data_frame(0, 3, 0x1000, 8);
 	auto_bytes window = u64_frame(FRAME_WINDOW, 3, 0x1000, 0x2000);
 	auto_bytes gap = u64_frame(FRAME_GAP, 3, 0x1000, 0x2000);
 
-	(void)state;
 	flip_all(&data);
 	flip_all(&window);
 	flip_all(&gap);
 }
 
-static void only_five_kinds_are_known_and_two_of_them_are_reserved(void **state)
+TEST(only_five_kinds_are_known_and_two_of_them_are_reserved)
 {
-	(void)state;
 	for (unsigned kind = 0; kind <= UINT8_MAX; kind++) {
 		auto_bytes b = u64_frame((uint8_t)kind, 1, 0, 0);
 
@@ -220,9 +209,8 @@ static void only_five_kinds_are_known_and_two_of_them_are_reserved(void **state)
 	}
 }
 
-static void end_is_the_only_flag_and_only_for_data(void **state)
+TEST(end_is_the_only_flag_and_only_for_data)
 {
-	(void)state;
 	for (unsigned flags = 0; flags <= UINT8_MAX; flags++)
 		for (uint8_t kind = FRAME_DATA; kind <= FRAME_GAP; kind++) {
 			auto_bytes b = u64_frame(kind, 1, 0, 0);
@@ -235,11 +223,10 @@ static void end_is_the_only_flag_and_only_for_data(void **state)
 		}
 }
 
-static void reserved_bytes_and_channel_0_are_refused(void **state)
+TEST(reserved_bytes_and_channel_0_are_refused)
 {
 	auto_bytes channel = data_frame(0, 0, 0, 1);
 
-	(void)state;
 	refused(&channel, ERR_PROTO);
 	for (int i = 2; i <= 3; i++) {
 		auto_bytes b = data_frame(0, 1, 0, 1);
@@ -249,7 +236,7 @@ static void reserved_bytes_and_channel_0_are_refused(void **state)
 	}
 }
 
-static void no_offset_lies_past_two_to_the_63(void **state)
+TEST(no_offset_lies_past_two_to_the_63)
 {
 	auto_bytes last = data_frame(0, 1, OFFSET_MAX - 1, 1);
 	auto_bytes end = data_frame(FRAME_END, 1, OFFSET_MAX, 0);
@@ -258,7 +245,6 @@ static void no_offset_lies_past_two_to_the_63(void **state)
 	auto_bytes all = u64_frame(FRAME_WINDOW, 1, OFFSET_MAX, OFFSET_MAX);
 	auto_bytes more = u64_frame(FRAME_WINDOW, 1, 0, OFFSET_MAX + 1);
 
-	(void)state;
 	accepted(&last);
 	accepted(&end);
 	refused(&past, ERR_PROTO);
@@ -267,9 +253,8 @@ static void no_offset_lies_past_two_to_the_63(void **state)
 	refused(&more, ERR_PROTO);
 }
 
-static void a_window_or_gap_below_its_own_offset_is_refused(void **state)
+TEST(a_window_or_gap_below_its_own_offset_is_refused)
 {
-	(void)state;
 	for (uint8_t kind = FRAME_WINDOW; kind <= FRAME_GAP; kind++) {
 		auto_bytes same = u64_frame(kind, 1, 100, 100);
 		auto_bytes below = u64_frame(kind, 1, 100, 99);
@@ -279,9 +264,8 @@ static void a_window_or_gap_below_its_own_offset_is_refused(void **state)
 	}
 }
 
-static void a_window_or_gap_of_another_length_is_refused(void **state)
+TEST(a_window_or_gap_of_another_length_is_refused)
 {
-	(void)state;
 	for (size_t len = 0; len <= 24; len++) {
 		auto_bytes b = data_frame(0, 1, 0, len);
 

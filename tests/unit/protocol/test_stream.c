@@ -2,9 +2,6 @@
  *
  * Sentences about each half, and a model of both with a link between them of
  * which every reachable state is visited. */
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "tests/unit/check.h"
 
 #include "protocol/base/buf.h"
@@ -37,20 +34,18 @@ static void got_window(struct stream_out *s, uint64_t durable, uint64_t limit)
 
 /* --- the sender --- */
 
-static void an_unbound_sender_sends_nothing(void **state)
+TEST(an_unbound_sender_sends_nothing)
 {
 	struct stream_out s = { .limit = 100, .ended = true };
 
-	(void)state;
 	assert_int_equal(stream_out_ready(&s, 50), 0);
 	assert_false(stream_out_end_due(&s));
 }
 
-static void a_sender_sends_what_it_has_within_the_grant_and_one_frame(void **state)
+TEST(a_sender_sends_what_it_has_within_the_grant_and_one_frame)
 {
 	struct stream_out s = { 0 };
 
-	(void)state;
 	stream_out_bind(&s, 1, 0, 10);
 	assert_int_equal(stream_out_ready(&s, 0), 0);
 	assert_int_equal(stream_out_ready(&s, 4), 4);
@@ -61,20 +56,18 @@ static void a_sender_sends_what_it_has_within_the_grant_and_one_frame(void **sta
 	assert_int_equal(stream_out_ready(&s, 1 << 30), LIMIT_DATA);
 }
 
-static void nothing_is_sent_past_a_known_end(void **state)
+TEST(nothing_is_sent_past_a_known_end)
 {
 	struct stream_out s = { .ended = true, .total = 6 };
 
-	(void)state;
 	stream_out_bind(&s, 1, 0, 100);
 	assert_int_equal(stream_out_ready(&s, 9), 6);
 }
 
-static void the_end_is_due_once_and_again_after_a_new_binding(void **state)
+TEST(the_end_is_due_once_and_again_after_a_new_binding)
 {
 	struct stream_out s = { 0 };
 
-	(void)state;
 	stream_out_bind(&s, 1, 0, 3);
 	stream_out_sent(&s, 3, false);
 	assert_false(stream_out_end_due(&s));	/* more may come */
@@ -88,21 +81,19 @@ static void the_end_is_due_once_and_again_after_a_new_binding(void **state)
 	assert_true(stream_out_end_due(&s));
 }
 
-static void the_end_is_not_due_before_all_is_sent(void **state)
+TEST(the_end_is_not_due_before_all_is_sent)
 {
 	struct stream_out s = { .ended = true, .total = 3 };
 
-	(void)state;
 	stream_out_bind(&s, 1, 0, 2);
 	stream_out_sent(&s, 2, false);
 	assert_false(stream_out_end_due(&s));
 }
 
-static void a_binding_moves_the_sender_back_and_the_old_grant_is_gone(void **state)
+TEST(a_binding_moves_the_sender_back_and_the_old_grant_is_gone)
 {
 	struct stream_out s = { 0 };
 
-	(void)state;
 	stream_out_bind(&s, 1, 0, 100);
 	stream_out_sent(&s, 80, false);
 	stream_out_unbind(&s);
@@ -112,11 +103,10 @@ static void a_binding_moves_the_sender_back_and_the_old_grant_is_gone(void **sta
 	assert_int_equal(stream_out_ready(&s, 90), 30);
 }
 
-static void windows_that_fall_are_ignored(void **state)
+TEST(windows_that_fall_are_ignored)
 {
 	struct stream_out s = { 0 };
 
-	(void)state;
 	stream_out_bind(&s, 1, 0, 100);
 	stream_out_sent(&s, 60, false);
 	got_window(&s, 50, 120);
@@ -128,14 +118,13 @@ static void windows_that_fall_are_ignored(void **state)
 	assert_int_equal(s.limit, 130);
 }
 
-static void an_acknowledgement_of_what_was_never_sent_is_refused(void **state)
+TEST(an_acknowledgement_of_what_was_never_sent_is_refused)
 {
 	struct stream_out s = { 0 };
 	struct err e = ERR_INIT;
 	uint8_t payload[8];
 	struct frame f = window(payload, 11, 200);
 
-	(void)state;
 	stream_out_bind(&s, 7, 0, 100);
 	stream_out_sent(&s, 10, false);
 	assert_fails(stream_out_window(&s, &f, &e), &e, ERR_PROTO,
@@ -144,11 +133,10 @@ static void an_acknowledgement_of_what_was_never_sent_is_refused(void **state)
 	assert_int_equal(s.limit, 100);
 }
 
-static void a_window_for_an_unbound_sender_is_ignored(void **state)
+TEST(a_window_for_an_unbound_sender_is_ignored)
 {
 	struct stream_out s = { 0 };
 
-	(void)state;
 	got_window(&s, 10, 100);
 	assert_int_equal(s.acked, 0);
 	assert_int_equal(s.limit, 0);
@@ -156,14 +144,13 @@ static void a_window_for_an_unbound_sender_is_ignored(void **state)
 
 /* --- the receiver --- */
 
-static void nothing_is_accepted_before_a_grant(void **state)
+TEST(nothing_is_accepted_before_a_grant)
 {
 	struct stream_in s = { 0 };
 	struct frame f = data(5, 1, 0);
 	struct err e = ERR_INIT;
 	uint64_t limit = 0;
 
-	(void)state;
 	stream_in_bind(&s, 3, 5, 10);
 	assert_fails(stream_in_data(&s, &f, &e), &e, ERR_PROTO,
 		     "channel 3: 1 bytes at 5 pass the granted 5");
@@ -173,7 +160,7 @@ static void nothing_is_accepted_before_a_grant(void **state)
 	assert_int_equal(s.next, 6);
 }
 
-static void data_must_continue_the_stream(void **state)
+TEST(data_must_continue_the_stream)
 {
 	struct stream_in s = { 0 };
 	struct err e = ERR_INIT;
@@ -181,7 +168,6 @@ static void data_must_continue_the_stream(void **state)
 	struct frame first = data(0, 2, 0);
 	uint64_t limit;
 
-	(void)state;
 	stream_in_bind(&s, 3, 0, 10);
 	stream_in_grant(&s, true, &limit);
 	assert_ok(stream_in_data(&s, &first, &e), &e);
@@ -193,14 +179,13 @@ static void data_must_continue_the_stream(void **state)
 	assert_ok(stream_in_data(&s, &right, &e), &e);
 }
 
-static void data_may_fill_the_grant_but_not_pass_it(void **state)
+TEST(data_may_fill_the_grant_but_not_pass_it)
 {
 	struct stream_in s = { 0 };
 	struct err e = ERR_INIT;
 	struct frame fits = data(0, 10, 0), empty = data(10, 0, 0), one = data(10, 1, 0);
 	uint64_t limit;
 
-	(void)state;
 	stream_in_bind(&s, 3, 0, 10);
 	stream_in_grant(&s, true, &limit);
 	assert_ok(stream_in_data(&s, &fits, &e), &e);
@@ -209,14 +194,14 @@ static void data_may_fill_the_grant_but_not_pass_it(void **state)
 		     "channel 3: 1 bytes at 10 pass the granted 10");
 }
 
-static void nothing_follows_the_end(void **state)
+TEST(nothing_follows_the_end)
 {
 	struct stream_in s = { 0 };
 	struct err e = ERR_INIT;
-	struct frame last = data(0, 4, FRAME_END), more = data(4, 1, 0), end = data(4, 0, FRAME_END);
+	struct frame last = data(0, 4, FRAME_END), more = data(4, 1, 0);
+	struct frame end = data(4, 0, FRAME_END);
 	uint64_t limit;
 
-	(void)state;
 	stream_in_bind(&s, 3, 0, 10);
 	stream_in_grant(&s, true, &limit);
 	assert_ok(stream_in_data(&s, &last, &e), &e);
@@ -228,14 +213,13 @@ static void nothing_follows_the_end(void **state)
 	assert_true(s.ended);
 }
 
-static void a_grant_is_due_when_half_of_the_window_is_free_again(void **state)
+TEST(a_grant_is_due_when_half_of_the_window_is_free_again)
 {
 	struct stream_in s = { 0 };
 	struct err e = ERR_INIT;
 	struct frame f = data(0, 8, 0);
 	uint64_t limit = 0;
 
-	(void)state;
 	stream_in_bind(&s, 3, 0, 10);
 	assert_true(stream_in_grant(&s, false, &limit));
 	assert_int_equal(limit, 10);
@@ -250,12 +234,11 @@ static void a_grant_is_due_when_half_of_the_window_is_free_again(void **state)
 	assert_int_equal(s.granted, 15);
 }
 
-static void a_forced_grant_never_takes_back_what_was_granted(void **state)
+TEST(a_forced_grant_never_takes_back_what_was_granted)
 {
 	struct stream_in s = { 0 };
 	uint64_t limit = 0;
 
-	(void)state;
 	stream_in_bind(&s, 3, 0, 10);
 	assert_true(stream_in_grant(&s, true, &limit));
 	s.window = 4;
@@ -264,13 +247,12 @@ static void a_forced_grant_never_takes_back_what_was_granted(void **state)
 	assert_false(stream_in_grant(&s, false, &limit));
 }
 
-static void a_window_of_one_byte_still_moves(void **state)
+TEST(a_window_of_one_byte_still_moves)
 {
 	struct stream_in s = { 0 };
 	struct err e = ERR_INIT;
 	uint64_t limit = 0;
 
-	(void)state;
 	stream_in_bind(&s, 3, 0, 1);
 	for (uint64_t i = 0; i < 5; i++) {
 		struct frame f = data(i, 1, 0);
@@ -283,26 +265,24 @@ static void a_window_of_one_byte_still_moves(void **state)
 	}
 }
 
-static void a_window_of_no_bytes_grants_none(void **state)
+TEST(a_window_of_no_bytes_grants_none)
 {
 	struct stream_in s = { 0 };
 	uint64_t limit = 99;
 
-	(void)state;
 	stream_in_bind(&s, 3, 7, 0);
 	assert_false(stream_in_grant(&s, false, &limit));
 	assert_true(stream_in_grant(&s, true, &limit));
 	assert_int_equal(limit, 7);
 }
 
-static void after_the_end_only_a_forced_grant_acknowledges(void **state)
+TEST(after_the_end_only_a_forced_grant_acknowledges)
 {
 	struct stream_in s = { 0 };
 	struct err e = ERR_INIT;
 	struct frame f = data(0, 8, FRAME_END);
 	uint64_t limit = 0;
 
-	(void)state;
 	stream_in_bind(&s, 3, 0, 10);
 	stream_in_grant(&s, true, &limit);
 	assert_ok(stream_in_data(&s, &f, &e), &e);
@@ -311,23 +291,21 @@ static void after_the_end_only_a_forced_grant_acknowledges(void **state)
 	assert_true(stream_in_grant(&s, true, &limit));
 }
 
-static void an_unbound_receiver_grants_nothing(void **state)
+TEST(an_unbound_receiver_grants_nothing)
 {
 	struct stream_in s = { 0 };
 	uint64_t limit = 0;
 
-	(void)state;
 	stream_in_bind(&s, 3, 0, 10);
 	stream_in_unbind(&s);
 	assert_false(stream_in_grant(&s, true, &limit));
 }
 
-static void grants_stop_at_two_to_the_63(void **state)
+TEST(grants_stop_at_two_to_the_63)
 {
 	struct stream_in s = { 0 };
 	uint64_t limit = 0;
 
-	(void)state;
 	stream_in_bind(&s, 3, (UINT64_C(1) << 63) - 4, 10);
 	assert_true(stream_in_grant(&s, true, &limit));
 	assert_true(limit == UINT64_C(1) << 63);
@@ -610,7 +588,7 @@ static void visit(struct visited *v, const struct model *m)
 	v->index[at] = (uint32_t)v->count;
 }
 
-static void in_every_state_what_arrived_is_a_prefix_and_the_rest_can_follow(void **state)
+TEST(in_every_state_what_arrived_is_a_prefix_and_the_rest_can_follow)
 {
 	enum { ROOM = 1 << 18 };
 	auto_free struct model *states = calloc(ROOM / 2, sizeof(*states));
@@ -618,7 +596,6 @@ static void in_every_state_what_arrived_is_a_prefix_and_the_rest_can_follow(void
 	struct visited v = { states, index, 0, ROOM };
 	struct model m;
 
-	(void)state;
 	assert_non_null(states);
 	assert_non_null(index);
 	memset(&m, 0, sizeof(m));
