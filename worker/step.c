@@ -118,6 +118,14 @@ void step_pump_all(struct session *s)
 	}
 }
 
+void step_watch_all(struct session *s)
+{
+	EACH_STEP(s, st) {
+		if (st->live && is_running(st))
+			live_watch(st);
+	}
+}
+
 void step_cancel_all(struct session *s, int grace_ms, const char *why)
 {
 	EACH_STEP(s, st) {
@@ -495,27 +503,34 @@ void step_release(struct session *s, const json *params, struct reply *r)
 /* ---- recovery: what a worker finds that starts ---- */
 
 #define KEPT_MAX 1024
-static struct { char name[STORE_NAME_MAX + 1]; int fd; } kept[KEPT_MAX];
+static struct kept {
+	char name[STORE_NAME_MAX + 1];
+	int fd;
+	pid_t pid;
+} kept[KEPT_MAX];
 static int n_kept;
 
-void step_keep_socket(const char *name, int fd)
+void step_keep_socket(const char *name, int fd, pid_t pid)
 {
 	if (n_kept >= KEPT_MAX || strlen(name) > STORE_NAME_MAX) {
 		close(fd);
 		return;
 	}
 	strcpy(kept[n_kept].name, name);	/* lint: length checked above */
+	kept[n_kept].pid = pid;
 	kept[n_kept++].fd = fd;
 }
 
-static int take_kept(const struct step *st)
+static int take_kept(const struct step *st, pid_t *pid)
 {
 	char name[STORE_NAME_MAX + 1];
 
 	snprintf(name, sizeof(name), "keeper/%s/%s/%d", st->s->id, st->id, st->attempt);
 	for (int i = 0; i < n_kept; i++)
-		if (strcmp(kept[i].name, name) == 0)
+		if (strcmp(kept[i].name, name) == 0) {
+			*pid = kept[i].pid;
 			return take_fd(&kept[i].fd);
+		}
 	return -1;
 }
 
@@ -587,7 +602,8 @@ void step_replay_event(struct session *s, const json *event)
 static void recover(struct step *st, int *adopted, int *lost)
 {
 	struct err e = ERR_INIT;
-	int keeper = take_kept(st);
+	pid_t pid = 0;
+	int keeper = take_kept(st, &pid);
 
 	st->s->n_running++;
 	if (!live_new(st, &e)) {
@@ -600,7 +616,7 @@ static void recover(struct step *st, int *adopted, int *lost)
 	if (live_load_record(st, &e) == 0) {
 		close_fd(&keeper);
 		step_end(st);
-	} else if (keeper >= 0 && live_adopt(st, keeper, &e) == 0) {
+	} else if (keeper >= 0 && live_adopt(st, keeper, pid, &e) == 0) {
 		(*adopted)++;
 	} else {
 		step_lose(st, "the worker and the step's keeper ended; there is no record of how the step ended");

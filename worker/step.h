@@ -23,6 +23,7 @@ struct live {
 	struct step *st;
 	int dir_fd;			/* steps/STEP.N */
 	int keeper_fd;			/* -1: no keeper (any more) */
+	pid_t keeper_pid;
 	struct loop_io io;
 	struct keeper_state ks;
 	uint64_t state_ns;		/* when the keeper last gave a sign of life */
@@ -70,6 +71,7 @@ void step_release(struct session *s, const json *params, struct reply *r);
 void step_cancel_all(struct session *s, int grace_ms, const char *why);
 void step_pump_all(struct session *s);
 void step_free_all(struct session *s);
+void step_watch_all(struct session *s);				    /* asks keepers for a sign of life, ends stuck ones */
 void step_list(struct session *s, struct jw *w, bool running_only); /* {step,attempt,state} */
 int step_load_all(struct session *s, struct err *e);		    /* the claims on disk */
 void step_replay_event(struct session *s, const json *event);	    /* one journal line */
@@ -81,10 +83,11 @@ struct step *step_lookup(struct session *s, const char *id, int attempt);
 struct live *live_new(struct step *st, struct err *e);
 void live_free(struct step *st);
 int live_start(struct step *st, const json *params, struct err *e);	/* forks the keeper */
-int live_adopt(struct step *st, int keeper_fd, struct err *e);
+int live_adopt(struct step *st, int keeper_fd, pid_t keeper_pid, struct err *e);
 int live_load_record(struct step *st, struct err *e);
 int live_bind(struct step *st, struct conn *c, const json *params, struct err *e);
 bool live_pump(struct step *st);			/* one frame a stream; true if something moved */
+void live_watch(struct step *st);
 void live_cancel(struct step *st, int grace_ms, const char *why);
 void step_end(struct step *st);				/* record is loaded or the step lost: events, reply */
 void step_lose(struct step *st, const char *why);
@@ -92,6 +95,6 @@ void step_answer(struct step *st);
 bool step_events_pump(struct step *st);			/* false: no room in the journal, more to come */
 
 /* A keeper's socket that the store gave back: name "keeper/SESSION/STEP/N". */
-void step_keep_socket(const char *name, int fd);
+void step_keep_socket(const char *name, int fd, pid_t pid);
 
 #endif

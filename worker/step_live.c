@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -24,6 +25,7 @@
 
 #define PLAN_MAX (2 * 1024 * 1024)
 #define RECORD_MAX (64 * 1024)
+#define KEEPER_SILENT_MS 15000
 
 static const char *const spool_names[KS_COUNT] = { "stdout", "stderr", "events" };
 
@@ -215,6 +217,7 @@ int live_start(struct step *st, const json *params, struct err *e)
 		return -1;
 	/* In the store before it has anything to do: if we die now, it is found or it was never told. */
 	store_name(st, name, sizeof(name));
+	st->live->keeper_pid = pid;
 	snprintf(pid_text, sizeof(pid_text), "%d", (int)pid);
 	if (store_send(w->store_fd, STORE_PUT, name, pid_text, strlen(pid_text) + 1, pair[0], e) < 0)
 		return -1;
@@ -230,13 +233,31 @@ static void ask_state(struct live *l)
 	(void)!send(l->keeper_fd, &ask, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-int live_adopt(struct step *st, int keeper_fd, struct err *e)
+int live_adopt(struct step *st, int keeper_fd, pid_t keeper_pid, struct err *e)
 {
+	st->live->keeper_pid = keeper_pid;
 	st->live->keeper_fd = keeper_fd;
 	if (watch(st, e) < 0)
 		return -1;
 	ask_state(st->live);
 	return 0;
+}
+
+/* A keeper that does not answer (stopped, stuck) would keep its step for ever. */
+void live_watch(struct step *st)
+{
+	struct live *l = st->live;
+	uint64_t silent_ms = (now_ns() - l->state_ns) / 1000000;
+
+	if (l->keeper_fd < 0)
+		return;
+	if (silent_ms > KEEPER_SILENT_MS && l->keeper_pid > 0) {
+		log_error("step %s: its keeper gave no sign of life for %llu ms: ending it", st->id,
+			  (unsigned long long)silent_ms);
+		kill(l->keeper_pid, SIGKILL);
+	} else {
+		ask_state(l);
+	}
 }
 
 void live_cancel(struct step *st, int grace_ms, const char *why)
