@@ -618,6 +618,11 @@ void link_on_room(struct link *l, void (*on_room)(void *arg))
 	l->on_room = on_room;
 }
 
+uint64_t link_events_have(const struct link *l)
+{
+	return l->events_have;
+}
+
 void link_bytes(const struct link *l, uint64_t *up, uint64_t *down)
 {
 	*up = l->bytes_up + (l->carrier ? l->carrier->bytes_out : 0);

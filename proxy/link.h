@@ -67,6 +67,7 @@ void link_unbind(struct link *l, uint32_t channel);
 struct carrier *link_carrier(struct link *l);		/* NULL when down */
 /* Called when the carrier has room again. */
 void link_on_room(struct link *l, void (*on_room)(void *arg));
+uint64_t link_events_have(const struct link *l);
 void link_bytes(const struct link *l, uint64_t *up, uint64_t *down);
 void link_fail(struct link *l, const struct err *e);	/* the worker broke the protocol: fatal */
 
