@@ -114,7 +114,7 @@ $(O)/musl/%.o: %.c build/deps/complete Makefile
 
 # One archive a part, so that a program or a test takes from it only what it uses.
 define archive
-$(O)/$(1)/$(2).a: $$($(2)_c:%.c=$(O)/$(1)/%.o) $(O)/$(1)/$(2).list
+$(O)/$(1)/$(2).a: $$($(2)_c:%.c=$(O)/$(1)/%.o) $(O)/$(1)/$(2).list | build/deps/complete
 	$$(call say,AR,$$@)
 	$$(Q)rm -f $$@ && ar rcsD $$@ $$(filter %.o,$$^)
 endef
@@ -127,7 +127,7 @@ $(O)/%.list: FORCE
 	@echo '$($(*F)_c)' | cmp -s - $@ || echo '$($(*F)_c)' >$@
 
 # Only this one object knows the commit.
-$(O)/build-id: FORCE
+$(O)/build-id: FORCE | build/deps/complete
 	@mkdir -p $(@D)
 	@id=`git describe --always --dirty 2>/dev/null || echo unknown`; \
 	echo $(VERSION) $$id | cmp -s - $@ || echo $(VERSION) $$id >$@
