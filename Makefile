@@ -59,7 +59,7 @@ bench		:= $(bench_c:%.c=$(O)/%)
 # --- flags ---------------------------------------------------------------------------------------
 
 warnings	:= -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 \
-		   -Wundef -Wpointer-arith -Wwrite-strings $(if $(CLANG),,-Wcast-align=strict) \
+		   -Wundef -Wpointer-arith -Wwrite-strings \
 		   $(if $(CI)$(WERROR),-Werror)
 common		:= -std=gnu11 -g -D_GNU_SOURCE= -I. -ffile-prefix-map=$(CURDIR)/= -MMD -MP $(warnings)
 sections	:= -ffunction-sections -fdata-sections
@@ -210,8 +210,7 @@ fuzz_linked	:= $(protocol_c) $(worker_c) $(proxy_c)
 build/fuzz/obj/%.o: %.c build/deps/complete Makefile
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)clang $(filter-out -Wcast-align=strict,$(fuzz_flags)) \
-		-fsanitize=fuzzer-no-link,address,undefined -c -o $@ $<
+	$(Q)clang $(fuzz_flags) -fsanitize=fuzzer-no-link,address,undefined -c -o $@ $<
 
 build/fuzz/lib.a: $(fuzz_linked:%.c=build/fuzz/obj/%.o)
 	$(Q)rm -f $@ && ar rcsD $@ $^
