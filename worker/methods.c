@@ -132,6 +132,13 @@ static void join(struct conn *c, const json *params, struct reply *r, bool obser
 		step_list(s, &w, true);
 	jw_end(&w);
 	jw_kint(&w, "events_last", (int64_t)s->journal.last);
+	/* Who holds the session key gave them; another proxy of the same user must mask them. */
+	if (!observer && json_is_true(json_get(params, "want_secrets"))) {
+		jw_key(&w, "env");
+		jw_json(&w, json_get(s->blob, "env"));
+		jw_key(&w, "secrets");
+		jw_json(&w, json_get(s->blob, "secrets"));
+	}
 	jw_end(&w);
 	send_built(r, &w, &b);
 	session_publish(s);

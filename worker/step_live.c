@@ -371,6 +371,8 @@ static void grant_stdin(struct step *st)
 
 	if (!l->conn || !l->in.channel)
 		return;
+	if (!l->in.granted)	/* nothing was sent on this binding yet: it begins where the keeper is */
+		l->in.next = l->ks.stdin_have;
 	l->in.durable = l->ks.stdin_closed ? l->in.next : l->ks.stdin_have;
 	if (limit <= l->in.granted)
 		return;

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker/keeper_plan.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "protocol/base/cleanup.h"
+
+#define PLAN_MAX (2 * 1024 * 1024)
+
+static int read_all(int fd, struct buf *b, struct err *e)
+{
+	ssize_t n;
+
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return err_set(e, ERR_SYS, errno, "plan");
+	do {
+		uint8_t *at = buf_reserve(b, 65536, e);
+
+		if (!at)
+			return -1;
+		n = read(fd, at, 65536);
+		if (n > 0)
+			buf_commit(b, (size_t)n);
+	} while (n > 0);
+	return n < 0 ? err_set(e, ERR_SYS, errno, "plan") : 0;
+}
+
+/* A NULL-ended vector of borrowed strings. */
+static char **strings(const json *root, const char *key, struct err *e)
+{
+	const json *list = NULL;
+	char **v;
+	size_t n = 0;
+
+	if (json_opt_strv(root, "plan", key, &list, e) < 0)
+		return NULL;
+	v = calloc(json_count(list) + 1, sizeof(*v));
+	for (const json *s = json_first(list); v && s; s = json_next(s))
+		v[n++] = (char *)(uintptr_t)json_string(s);
+	if (!v)
+		err_set(e, ERR_NO_MEMORY, 0, "plan");
+	return v;
+}
+
+static int copy(const json *root, const char *key, char *to, size_t size, struct err *e)
+{
+	const char *s = NULL;
+
+	if (json_req_str(root, "plan", key, &s, e) < 0)
+		return -1;
+	if (strlen(s) >= size)
+		return err_set(e, ERR_LIMIT, 0, "plan.%s: too long", key);
+	memcpy(to, s, strlen(s) + 1);
+	return 0;
+}
+
+static int read_identity(const json *r, struct receipt *rc, struct err *e)
+{
+	int64_t attempt = 0, generation = 0;
+
+	if (copy(r, "run", rc->run, sizeof(rc->run), e) < 0 || copy(r, "session", rc->session, sizeof(rc->session), e) < 0 ||
+	    copy(r, "step", rc->step, sizeof(rc->step), e) < 0 || copy(r, "sandbox", rc->sandbox, sizeof(rc->sandbox), e) < 0 ||
+	    copy(r, "worker", rc->worker, sizeof(rc->worker), e) < 0 || copy(r, "build", rc->build, sizeof(rc->build), e) < 0 ||
+	    copy(r, "plan", rc->plan, sizeof(rc->plan), e) < 0 ||
+	    json_req_int(r, "plan", "attempt", 1, LIMIT_ATTEMPT, &attempt, e) < 0 ||
+	    json_req_int(r, "plan", "generation", 1, INT32_MAX, &generation, e) < 0)
+		return -1;
+	rc->attempt = (int)attempt;
+	rc->generation = (int)generation;
+	return 0;
+}
+
+int keeper_plan_read(int fd, struct keeper_plan *p, struct receipt *rc, struct err *e)
+{
+	char hex[SHA256_HEX];
+
+	memset(p, 0, sizeof(*p));
+	buf_init(&p->text, PLAN_MAX);
+	if (read_all(fd, &p->text, e) < 0)
+		return -1;
+	p->root = json_parse((const char *)buf_data(&p->text), buf_len(&p->text), PLAN_MAX, LIMIT_JSON_DEPTH, e);
+	if (!p->root || read_identity(p->root, rc, e) < 0 || copy(p->root, "key", hex, sizeof(hex), e) < 0 ||
+	    hex_decode(hex, strlen(hex), p->key, sizeof(p->key), e) < 0)
+		return -1;
+	wipe(hex, sizeof(hex));
+	if (json_req_str(p->root, "plan", "cwd", &p->cwd, e) < 0 || json_req_str(p->root, "plan", "dir", &p->dir, e) < 0 ||
+	    json_req_str(p->root, "plan", "artifacts_dir", &p->artifacts.artifacts_dir, e) < 0 ||
+	    json_req_str(p->root, "plan", "output_dir", &p->artifacts.output_dir, e) < 0 ||
+	    json_req_str(p->root, "plan", "work_dir", &p->artifacts.work_dir, e) < 0 ||
+	    json_opt_int(p->root, "plan", "timeout_ms", 1, TIMEOUT_MAX_MS, &p->timeout_ms, e) < 0 ||
+	    json_req_int(p->root, "plan", "grace_ms", 0, GRACE_MAX_MS, &p->grace_ms, e) < 0 ||
+	    json_req_int(p->root, "plan", "linger_ms", 0, LINGER_MAX_MS, &p->linger_ms, e) < 0 ||
+	    json_req_int(p->root, "plan", "spool_bytes", 1, JSON_INT_MAX, &p->spool_bytes, e) < 0 ||
+	    json_opt_bool(p->root, "plan", "stdin", &p->has_stdin, e) < 0)
+		return -1;
+	p->argv = strings(p->root, "argv", e);
+	p->envp = strings(p->root, "env", e);
+	p->globs = (const char **)strings(p->root, "collect", e);
+	p->artifacts.globs = p->globs;
+	if (!p->argv || !p->envp || !p->globs)
+		return -1;
+	return p->argv[0] ? 0 : err_set(e, ERR_INVALID_PARAMS, 0, "plan.argv: empty");
+}
+
+void keeper_plan_forget_env(struct keeper_plan *p)
+{
+	for (char **v = p->envp; v && *v; v++)
+		wipe(*v, strlen(*v));
+	free(p->envp);
+	p->envp = NULL;
+	if (p->text.mem)
+		wipe(p->text.mem, p->text.cap);
+	buf_release(&p->text);
+}
