@@ -7,6 +7,7 @@
 # in a comment that holds the words "lint-ok".
 
 set -u
+shopt -s lastpipe # so that "... | rule" counts in this shell
 cd "$(dirname "$0")/.." || exit 1
 bad=0
 
