@@ -45,7 +45,8 @@ int package_add(struct package *p, const char *base_dir, const char *relative, s
 int package_glob(struct package *p, const char *base_dir, const char *pattern, struct err *e);
 /* Sorts, hashes: the index is complete afterwards. */
 int package_index(struct package *p, struct err *e);
-int package_index_print(const struct package *p, struct buf *out, struct err *e);	/* canonical JSON */
+int package_index_print(const struct package *p, struct buf *out,
+			struct err *e); /* canonical JSON */
 /* Writes the archive to fd (a new file); a file that changed since the index is ERR_INTEGRITY. */
 int package_write(struct package *p, int fd, int level, struct err *e);
 

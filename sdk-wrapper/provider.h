@@ -25,7 +25,7 @@ struct sandbox_spec {
 	const char *key_id;
 	const char *worker_path;	/* the farstep-worker program on this machine */
 	const char *token_sha256;	/* hex */
-	const char *state_dir;		/* 0700 directory on disk, of this run alone: the sandbox's files */
+	const char *state_dir;		/* 0700 directory on disk, of this run alone */
 	const char *socket_dir;		/* 0700 directory with a short path: unix sockets */
 	const char *template_name;	/* NULL: default */
 	uint32_t lease_ms;
@@ -56,7 +56,8 @@ struct provider {
 	/* Starts sandbox and worker.  *ret is filled as far as known even before `done` so that
 	 * it can be journalled and destroyed.  The worker may not listen yet when it returns:
 	 * the caller connects and retries until its deadline, asking `state` in between. */
-	int (*create)(struct loop *l, const struct sandbox_spec *spec, struct sandbox *ret, struct err *e);
+	int (*create)(struct loop *l, const struct sandbox_spec *spec, struct sandbox *ret,
+		      struct err *e);
 	enum sandbox_state (*state)(const struct sandbox *s);
 	/* Ends it and everything in it, removes its files.  "Already gone" is success.
 	 * Blocks at most deadline_ms. */
