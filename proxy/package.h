@@ -38,15 +38,16 @@ void package_init(struct package *p);
 void package_release(struct package *p);
 /* Adds a file (or, for a directory, everything below it; hidden files too, but for .git,
  * .farstep) under its path relative to base_dir.  Symlinks that stay inside base_dir are
- * followed, others refused by name; devices, sockets and fifos are refused.  Adding twice is fine. */
+ * followed, others refused by name; devices, sockets and fifos are refused.  Adding twice is
+ * fine. */
 int package_add(struct package *p, const char *base_dir, const char *relative, struct err *e);
 /* Adds everything that the shell-like glob (with **) matches below base_dir; ERR_PIPELINE if
  * nothing does. */
 int package_glob(struct package *p, const char *base_dir, const char *pattern, struct err *e);
 /* Sorts, hashes: the index is complete afterwards. */
 int package_index(struct package *p, struct err *e);
-int package_index_print(const struct package *p, struct buf *out,
-			struct err *e); /* canonical JSON */
+/* Appends the index as JSON. */
+int package_index_print(const struct package *p, struct buf *out, struct err *e);
 /* Writes the archive to fd (a new file); a file that changed since the index is ERR_INTEGRITY. */
 int package_write(struct package *p, int fd, int level, struct err *e);
 
