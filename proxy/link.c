@@ -29,7 +29,7 @@ struct link {
 	struct link_hooks hooks;
 	char *address, *env, *secrets;
 	char token[SHA256_HEX], key[SHA256_HEX], session[LIMIT_RUN_ID + 1], run[LIMIT_RUN_ID + 1], sandbox[128];
-	bool resume, was_up;
+	bool resume, was_up, want_secrets;
 	int64_t lease_ms;
 	uint64_t give_up_ms, down_since_ns, allowed_ms;
 	enum link_state state;
@@ -350,6 +350,8 @@ static int render_open(struct call *c, struct link *l, struct buf *out, struct e
 		jw_kstr(&w, "sandbox", l->sandbox);
 	if (l->resume) {
 		jw_kint(&w, "events_have", (int64_t)l->events_have);
+		if (l->want_secrets && !l->was_up)
+			jw_kbool(&w, "want_secrets", true);
 	} else {
 		jw_kint(&w, "lease_ms", l->lease_ms);
 		if (l->env) {
@@ -404,7 +406,6 @@ static void on_renew_due(struct loop_timer *t)
 static void on_opened(struct call *c, const json *result, const struct err *error)
 {
 	struct link *l = (struct link *)((char *)c - offsetof(struct link, open_call));
-	int64_t generation = 0;
 	bool again = l->was_up;
 
 	if (!result) {
@@ -417,7 +418,6 @@ static void on_opened(struct call *c, const json *result, const struct err *erro
 		fatal(l, error);
 		return;
 	}
-	json_opt_int(result, "", "generation", 0, JSON_INT_MAX, &generation, NULL);
 	snprintf(l->sandbox, sizeof(l->sandbox), "%s", json_string(json_get(result, "sandbox")));
 	l->state = LINK_UP;
 	l->resume = l->was_up = true;
@@ -426,7 +426,7 @@ static void on_opened(struct call *c, const json *result, const struct err *erro
 	loop_timer_stop(&l->retry);
 	loop_timer_start(l->loop, &l->heartbeat, HEARTBEAT_MS / 2, on_heartbeat, NULL);
 	loop_timer_start(l->loop, &l->renew, LEASE_RENEW_MS, on_renew_due, NULL);
-	l->hooks.on_up(l->hooks.arg, l->hello, (int)generation, again);
+	l->hooks.on_up(l->hooks.arg, l->hello, result, again);
 	flush_calls(l);
 }
 
@@ -538,6 +538,7 @@ struct link *link_new(struct loop *loop, struct ws_client *ws, const struct link
 	snprintf(l->run, sizeof(l->run), "%s", spec->run);
 	snprintf(l->sandbox, sizeof(l->sandbox), "%s", spec->sandbox ? spec->sandbox : "");
 	l->resume = spec->resume;
+	l->want_secrets = spec->want_secrets;
 	l->events_have = l->events_acked = spec->events_have;
 	l->lease_ms = spec->lease_ms;
 	l->give_up_ms = spec->give_up_ms;

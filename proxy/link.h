@@ -30,8 +30,9 @@ struct call {
 
 struct link_hooks {
 	void *arg;
-	/* The session is open (again): generation may have risen.  resumed: not the first time. */
-	void (*on_up)(void *arg, const json *hello, int generation, bool resumed);
+	/* The session is open (again): result is the answer to session.open or .resume, the
+	 * generation in it may have risen.  again: not the first time. */
+	void (*on_up)(void *arg, const json *hello, const json *result, bool again);
 	void (*on_down)(void *arg, int code, const char *reason);
 	/* One event of the worker; it is acknowledged when this returns 0.  -1: fatal. */
 	int (*on_event)(void *arg, const json *params, struct err *e);
@@ -48,6 +49,7 @@ struct link_spec {
 	uint64_t events_have;
 	int64_t lease_ms;
 	const char *env, *secrets;	/* JSON objects, NULL: none */
+	bool want_secrets;		/* attach: the worker tells env and secrets, so that they can be masked */
 	uint64_t first_ms;		/* how long the first connection may take */
 	uint64_t give_up_ms;		/* how long a lost one may stay lost */
 };

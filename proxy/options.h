@@ -10,6 +10,7 @@
 #define FARSTEP_PROXY_OPTIONS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "protocol/base/err.h"

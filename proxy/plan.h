@@ -39,19 +39,28 @@ struct plan {
 	size_t n_files;
 	struct plan_step *steps;
 	size_t n_steps;
+	int *by_id;		/* indexes of steps, sorted by id */
 	char *text;		/* the file as read, for the run directory (masked when written) */
 };
 
 /* One mistake a line: "FILE:LINE: what (did you mean 'x'?)".  `problems` (may be NULL)
  * gets all of them; *e the first and how many more.  ERR_PIPELINE (exit 2), or
  * ERR_UNSUPPORTED (exit 10) when the only problems are things not built yet. */
-struct plan *plan_load(const char *file, struct buf *problems, struct err *e);
+struct plan *plan_load(const char *file, struct buf *problems, struct err *e);	/* ERR_NOT_FOUND: no such file */
 struct plan *plan_parse(const char *text, size_t len, const char *file, struct buf *problems, struct err *e);
 void plan_free(struct plan *p);
 /* Index, or -1. */
 int plan_find(const struct plan *p, const char *id);
-/* The plan as canonical JSON (for PreparedRun and --dry-run), and back. */
+/* The plan as canonical JSON (for PreparedRun and --dry-run).  It is a pipeline file itself,
+ * with every `needs` written out: plan_parse reads it back. */
 int plan_print(const struct plan *p, struct buf *out, struct err *e);
+int plan_print_step(const struct plan *p, size_t step, struct buf *out, struct err *e);	/* one of its steps */
+
+/* Inside plan_parse: fills by_id and every step's needs.  raw: what each step wrote under
+ * `needs` (NULL: left out).  Tells of duplicate ids, unknown needs and circles. */
+struct problems;
+struct tree;
+int plan_resolve(struct plan *p, const struct tree *const *raw, struct problems *problems, struct err *e);
 
 /* Levenshtein-nearest of `names` (NULL-ended) to `word`, NULL if none is close. */
 const char *nearest(const char *word, const char *const *names);

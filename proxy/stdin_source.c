@@ -114,6 +114,9 @@ static void on_window(void *owner, const struct frame *f)
 	uint64_t before = s->out.acked;
 	struct err e = ERR_INIT;
 
+	/* The worker may have got more than it could tell before the last connection was lost. */
+	if (f->kind == FRAME_WINDOW && f->offset > s->out.sent && f->offset <= have(s))
+		s->out.sent = f->offset;
 	if (f->kind != FRAME_WINDOW || stream_out_window(&s->out, f, &e) < 0) {
 		if (!e.code)
 			err_set(&e, ERR_PROTO, 0, "standard input: want WINDOW frames");

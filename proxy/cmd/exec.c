@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * farstep exec: one command in a sandbox; its standard streams and exit code are yours.
+ *
+ * No run directory: nothing is written but what the command writes.  Bytes pass through raw,
+ * and still the exit code is only passed on when the receipt proves that all of them came. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "protocol/base/cleanup.h"
+#include "protocol/base/fs.h"
+#include "protocol/keys.h"
+#include "proxy/cmd/cmd.h"
+#include "proxy/env_json.h"
+#include "proxy/link.h"
+#include "proxy/rundir.h"
+#include "proxy/stdin_source.h"
+#include "proxy/step_run.h"
+#include "proxy/userkey.h"
+#include "proxy/where.h"
+#include "sdk-wrapper/provider.h"
+
+#define FIRST_CONNECT_MS 30000
+#define DESTROY_MS 10000
+#define STEP "exec"
+enum { EXIT_OURS = 125, EXIT_DEADLINE = 124 };
+
+struct exec {
+	struct options *o;
+	struct loop *loop;
+	struct ws_client *ws;
+	struct link *link;
+	const struct provider *provider;
+	struct sandbox sandbox;
+	bool has_sandbox, finished;
+	char run[LIMIT_RUN_ID + 1], token[SHA256_HEX], key[SHA256_HEX], dir[340], state_dir[360];
+	struct sink out, err;
+	struct fetch fetch;
+	struct stdin_source *input;
+	struct step_run sr;
+	char *config;
+	struct loop_signal on_int, on_term;
+	struct loop_timer deadline;
+	struct call cancel;
+	struct err error;
+	bool timed_out;
+	int interrupted;
+};
+
+static void leave(struct exec *x)
+{
+	x->finished = true;
+}
+
+static void on_step_done(struct step_run *sr)
+{
+	leave(sr->user);
+}
+
+static void on_up(void *arg, const json *hello, const json *result, bool again)
+{
+	struct exec *x = arg;
+
+	(void)hello;
+	if (again)
+		return;
+	if (!x->has_sandbox)
+		snprintf(x->sandbox.id, sizeof(x->sandbox.id), "%s", json_string(json_get(result, "sandbox")));
+}
+
+static void on_down(void *arg, int code, const char *reason)
+{
+	(void)arg;
+	log_warn("the link to the worker is down (%d %s): reconnecting", code, reason);
+}
+
+static int on_event(void *arg, const json *params, struct err *e)
+{
+	struct exec *x = arg;
+	int64_t wseq = 0;
+
+	(void)e;
+	json_opt_int(params, "", "wseq", 0, JSON_INT_MAX, &wseq, NULL);
+	step_run_events(&x->sr, (uint64_t)wseq + 1);
+	return 0;
+}
+
+static void on_fatal(void *arg, const struct err *e)
+{
+	struct exec *x = arg;
+
+	x->error = *e;
+	leave(x);
+}
+
+static bool is_there(void *arg)
+{
+	struct exec *x = arg;
+
+	return !x->provider || x->provider->state(&x->sandbox) != SANDBOX_GONE;
+}
+
+static void on_room(void *arg)
+{
+	struct exec *x = arg;
+
+	if (x->input)
+		stdin_source_pump(x->input);
+}
+
+static int render_cancel(struct call *c, struct link *l, struct buf *out, struct err *e)
+{
+	(void)c, (void)l;
+	return buf_puts(out, "{\"step\":\"" STEP "\",\"grace_ms\":2000}", e);
+}
+
+static void on_cancelled(struct call *c, const json *result, const struct err *error)
+{
+	(void)c, (void)result, (void)error;
+}
+
+static void stop(struct exec *x)
+{
+	if (x->cancel.method || !link_is_up(x->link)) {
+		leave(x);
+		return;
+	}
+	x->cancel.method = "step.cancel";
+	x->cancel.render = render_cancel;
+	x->cancel.on_done = on_cancelled;
+	link_call(x->link, &x->cancel);
+}
+
+static void on_signal(struct loop_signal *s)
+{
+	struct exec *x = s->sig == SIGINT ? (struct exec *)((char *)s - offsetof(struct exec, on_int))
+					  : (struct exec *)((char *)s - offsetof(struct exec, on_term));
+
+	if (x->interrupted)
+		leave(x);
+	x->interrupted = s->sig;
+	stop(x);
+}
+
+static void on_deadline(struct loop_timer *t)
+{
+	struct exec *x = (struct exec *)((char *)t - offsetof(struct exec, deadline));
+
+	x->timed_out = true;
+	err_set(&x->error, ERR_DEADLINE, 0, "the deadline (--timeout %lld) has passed", (long long)x->o->timeout_s);
+	stop(x);
+	/* What the grace and the worker may take; then it is over all the same. */
+	if (!x->finished)
+		loop_timer_start(x->loop, &x->deadline, 8000, on_deadline, NULL);
+}
+
+static char *print_config(const struct options *o, struct err *e)
+{
+	struct buf b;
+	struct jw w;
+	char *text;
+
+	buf_init(&b, LIMIT_TEXT);
+	jw_init(&w, &b);
+	jw_obj(&w);
+	jw_karr(&w, "argv");
+	for (int i = 0; i < o->n_args; i++)
+		jw_str(&w, o->args[i]);
+	jw_end(&w);
+	jw_end(&w);
+	text = jw_done(&w, e) < 0 ? NULL : buf_take_str(&b, e);
+	buf_release(&b);
+	return text;
+}
+
+static int create(struct exec *x, const uint8_t *user_key, struct err *e)
+{
+	char worker[1024], digest[SHA256_HEX], id[17];
+	uint8_t raw[SHA256_LEN];
+	struct sandbox_spec spec = { 0 };
+
+	if (worker_path(worker, e) < 0)
+		return -1;
+	sha256(x->token, strlen(x->token), raw);
+	hex_encode(raw, sizeof(raw), digest);
+	key_id(user_key, id);
+	if (mkdir(x->dir, 0700) < 0 || mkdir(x->state_dir, 0700) < 0)
+		return err_set(e, ERR_SYS, errno, "%s", x->state_dir);
+	spec.run = x->run;
+	spec.key_id = id;
+	spec.worker_path = worker;
+	spec.token_sha256 = digest;
+	spec.state_dir = x->state_dir;
+	spec.socket_dir = x->dir;
+	spec.template_name = x->o->template_name;
+	spec.lease_ms = LEASE_DEFAULT_MS;
+	spec.network = x->o->network;
+	spec.log_fd = x->o->verbose > 0 ? 2 : -1;
+	if (x->provider->check(&spec, e) < 0)
+		return -1;
+	if (x->provider->create(x->loop, &spec, &x->sandbox, e) < 0) {
+		x->has_sandbox = x->sandbox.id[0] != 0;
+		return -1;
+	}
+	x->has_sandbox = true;
+	return 0;
+}
+
+static int find_worker(struct exec *x, struct err *e)
+{
+	uint8_t user_key[USER_KEY_LEN];
+	const char *token = getenv("FARSTEP_TOKEN");
+	char base[256];
+	int r = 0;
+
+	if (userkey_load(x->o->key_file, user_key, e) < 0 || runtime_dir(base, e) < 0 || run_id_new(x->run, e) < 0)
+		return -1;
+	key_token(user_key, x->run, x->token);
+	key_session(user_key, x->run, x->key);
+	snprintf(x->dir, sizeof(x->dir), "%s/%s", base, x->run);
+	snprintf(x->state_dir, sizeof(x->state_dir), "%s/sandbox", x->dir);
+	if (strncmp(x->o->target, "unix:", 5) == 0 || strncmp(x->o->target, "ws://", 5) == 0) {
+		if (!token || !*token || strlen(token) >= sizeof(x->token))
+			r = err_set(e, ERR_DENIED, 0, "target %s: put the worker's token (1 to 64 bytes) into FARSTEP_TOKEN",
+				    x->o->target);
+		else
+			snprintf(x->token, sizeof(x->token), "%s", token);
+	} else {
+		x->provider = provider_find(x->o->target, e);
+		r = x->provider ? create(x, user_key, e) : -1;
+	}
+	wipe(user_key, sizeof(user_key));
+	return r;
+}
+
+static int open_link(struct exec *x, struct err *e)
+{
+	const struct link_hooks hooks = { x, on_up, on_down, on_event, on_fatal, is_there };
+	char *env = NULL, *secrets = NULL;
+	struct link_spec spec = {
+		.address = x->provider ? x->sandbox.address : x->o->target, .token = x->token, .session = x->run,
+		.run = x->run, .key = x->key, .sandbox = x->provider ? x->sandbox.id : NULL,
+		.lease_ms = LEASE_DEFAULT_MS, .first_ms = FIRST_CONNECT_MS, .give_up_ms = LEASE_DEFAULT_MS,
+	};
+
+	if (env_json(x->o, false, &env, e) < 0 || env_json(x->o, true, &secrets, e) < 0)
+		return -1;
+	spec.env = env;
+	spec.secrets = secrets;
+	x->link = link_new(x->loop, x->ws, &spec, &hooks, e);
+	env_json_free(env);
+	env_json_free(secrets);
+	if (!x->link)
+		return -1;
+	link_on_room(x->link, on_room);
+	return 0;
+}
+
+static int begin(struct exec *x, struct err *e)
+{
+	signal(SIGPIPE, SIG_IGN);
+	x->loop = loop_new(e);
+	if (!x->loop || find_worker(x, e) < 0)
+		return -1;
+	x->ws = ws_client_new(x->loop, e);
+	if (!x->ws || loop_signal_start(x->loop, &x->on_int, SIGINT, on_signal, e) < 0 ||
+	    loop_signal_start(x->loop, &x->on_term, SIGTERM, on_signal, e) < 0 || open_link(x, e) < 0 ||
+	    sink_open_fd(&x->out, x->loop, 1, e) < 0 || sink_open_fd(&x->err, x->loop, 2, e) < 0)
+		return -1;
+	fetch_init(&x->fetch, -1, STEP);
+	x->input = stdin_source_new(x->loop, 0, e);
+	x->config = print_config(x->o, e);
+	if (!x->input || !x->config)
+		return -1;
+	x->sr = (struct step_run){
+		.id = STEP, .driver = "exec", .attempt = 1, .config = x->config, .grace_ms = -1, .linger_ms = -1,
+		.input = x->input, .run = x->run, .session = x->run, .session_key = x->key,
+		.sandbox = x->provider ? x->sandbox.id : NULL, .out = &x->out, .err = &x->err, .fetch = &x->fetch,
+		.on_done = on_step_done, .user = x,
+	};
+	receipt_init(&x->sr.receipt);
+	if (x->o->timeout_s && loop_timer_start(x->loop, &x->deadline, (uint64_t)x->o->timeout_s * 1000, on_deadline, e) < 0)
+		return -1;
+	link_start(x->link);
+	step_run_start(&x->sr, x->loop, x->link);
+	return 0;
+}
+
+static void end(struct exec *x)
+{
+	struct err e = ERR_INIT;
+
+	if (x->has_sandbox && x->provider->destroy(&x->sandbox, DESTROY_MS, &e) < 0)
+		log_error("sandbox %s: %s", x->sandbox.id, e.msg);
+	if (x->dir[0]) {
+		fs_remove_tree(AT_FDCWD, x->state_dir, NULL);
+		rmdir(x->dir);
+	}
+}
+
+/* The command's own code is passed through only when it is proved. */
+static int verdict(struct exec *x)
+{
+	const struct receipt *rc = &x->sr.receipt;
+
+	if (x->timed_out)
+		return EXIT_DEADLINE;
+	if (x->interrupted)
+		return 128 + x->interrupted;
+	if (x->error.code)
+		return EXIT_OURS;
+	if (!x->sr.verified) {
+		x->error = x->sr.error;
+		return EXIT_OURS;
+	}
+	if (rc->exit.kind == EXIT_SPAWN_FAILED) {
+		fprintf(stderr, "farstep: %s\n", rc->error);
+		return rc->exit.code;
+	}
+	return rc->exit.code;
+}
+
+static void write_status(const struct exec *x, int code)
+{
+	struct buf b;
+	struct jw w;
+	struct err e = ERR_INIT;
+
+	if (!x->o->status_file)
+		return;
+	buf_init(&b, LIMIT_TEXT);
+	jw_init(&w, &b);
+	jw_obj(&w);
+	jw_kstr(&w, "run_id", x->run);
+	jw_kint(&w, "exit_code", code);
+	jw_kbool(&w, "verified", x->sr.verified);
+	jw_kstr(&w, "class", x->error.code ? err_name(x->error.code) : NULL);
+	jw_kstr(&w, "message", x->error.code ? x->error.msg : NULL);
+	jw_kstr(&w, "receipt", x->sr.receipt_text);
+	jw_end(&w);
+	if (jw_done(&w, &e) < 0 || fs_write(AT_FDCWD, x->o->status_file, buf_data(&b), buf_len(&b), 0600, false, &e) < 0)
+		fprintf(stderr, "farstep: %s: %s\n", x->o->status_file, e.msg);
+	buf_release(&b);
+}
+
+int cmd_exec(struct options *o)
+{
+	struct exec *x = calloc(1, sizeof(*x));
+	int code;
+
+	if (!x)
+		return EXIT_OURS;
+	x->o = o;
+	if (begin(x, &x->error) == 0)
+		while (!x->finished && ws_client_pass(x->ws) >= 0)
+			;
+	code = verdict(x);
+	end(x);
+	if (x->error.code)
+		fprintf(stderr, "farstep: %s: %s\n", err_name(x->error.code), x->error.msg);
+	write_status(x, code);
+	return code;
+}

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "proxy/options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "protocol/base/cleanup.h"
+#include "protocol/base/fs.h"
+#include "protocol/base/hash.h"
+#include "protocol/limits.h"
+#include "proxy/plan.h"
+
+#define ENV_FILE_MAX (128 * 1024)
+
+/* Which commands take an option. */
+enum {
+	RUN = 1, PREPARE = 2, EXECUTE = 4, COLLECT = 8, ATTACH = 16, CANCEL = 32, PS = 64, STATUS = 128,
+	EXEC = 256, VERIFY = 512, DOCTOR = 1024,
+	TARGET = RUN | EXECUTE | EXEC,		/* those that make a sandbox */
+	WATCH = RUN | EXECUTE | ATTACH,		/* those that see a run to its end */
+	RUNS = WATCH | COLLECT | CANCEL | PS | STATUS | VERIFY,
+	ALL = 2047,
+};
+
+enum kind {
+	STRING, COUNT, SECONDS, ON, TARGET_NAME, NETWORK, ENV, ENV_FROM, PASS_ENV, SECRET, VERBOSE, QUIET, LEVEL, FORMAT,
+	NOT_BUILT,
+};
+
+static const struct option_row {
+	const char *name, *e2b, *argument;
+	unsigned commands;
+	enum kind kind;
+	size_t at;
+	const char *help;
+} rows[] = {
+#define AT(member) offsetof(struct options, member)
+	{ "--target", NULL, "TARGET", TARGET, TARGET_NAME, 0, "local (bubblewrap, the default), native (no isolation), unix:PATH, ws://HOST:PORT" },
+	{ "--e2b", NULL, NULL, TARGET, NOT_BUILT, 0, NULL },
+	{ "--template", "--e2b-template", "NAME", TARGET, NOT_BUILT, 0, NULL },
+	{ "--cpu", "--e2b-cpu", "N", TARGET, NOT_BUILT, 0, NULL },
+	{ "--memory", "--e2b-mem", "GB", TARGET, NOT_BUILT, 0, NULL },
+	{ "--install-deps", "--e2b-install-deps", NULL, TARGET, NOT_BUILT, 0, NULL },
+	{ "--sandbox", NULL, "ID", TARGET, NOT_BUILT, 0, NULL },
+	{ "--keep", NULL, NULL, TARGET, NOT_BUILT, 0, NULL },
+	{ "--set", NULL, "NAME=VALUE", RUN | PREPARE, NOT_BUILT, 0, NULL },
+	{ "-t", NULL, NULL, EXEC, NOT_BUILT, 0, NULL },
+	{ "--timeout", "--e2b-timeout", "SECONDS", TARGET, SECONDS, AT(timeout_s), "end the whole run after so long (exit 5; exec: 124)" },
+	{ "--network", NULL, "off|on", TARGET, NETWORK, 0, "whether the sandbox reaches the network (default off)" },
+	{ "--env", "--e2b-env", "NAME=VALUE", TARGET, ENV, 0, "a variable for every step; --pass-env keeps it off the command line" },
+	{ "--env-from", "--e2b-env-from", "FILE", TARGET, ENV_FROM, 0, "variables from a file: NAME=VALUE lines, # comments" },
+	{ "--pass-env", "--e2b-pass-env", "NAME", TARGET, PASS_ENV, 0, "a variable of this environment" },
+	{ "--secret", NULL, "NAME", TARGET, SECRET, 0, "as --pass-env, and its value is masked whatever its length" },
+	{ "-j", NULL, "N", WATCH, COUNT, AT(jobs), "steps at once (default: the sandbox's processors)" },
+	{ "--out", NULL, "DIR", WATCH | COLLECT, STRING, AT(out_dir), "copy the artifacts there as well" },
+	{ "-o", NULL, "FILE", PREPARE, STRING, AT(output), "where the prepared run goes (default: standard output)" },
+	{ "--events", NULL, "FILE|-", WATCH, STRING, AT(events), "the event lines, live" },
+	{ "--json", NULL, NULL, RUNS, ON, AT(json), "one result object on standard output" },
+	{ "--dry-run", NULL, NULL, RUN, ON, AT(dry_run), "show plan, package and sandbox request as JSON; touch nothing" },
+	{ "--force", NULL, NULL, ATTACH, ON, AT(force), "take the run over from a proxy that lives" },
+	{ "--run-dir", NULL, "DIR", RUNS, STRING, AT(run_dir), "where runs are kept (default .farstep/runs)" },
+	{ "--key-file", NULL, "FILE", ALL, STRING, AT(key_file), "the user key (default ~/.config/farstep/key)" },
+	{ "--status-file", NULL, "FILE", EXEC, STRING, AT(status_file), "how it ended, as JSON" },
+	{ "-v", NULL, NULL, ALL, VERBOSE, 0, "say more" },
+	{ "-q", NULL, NULL, ALL, QUIET, 0, "say nothing but errors" },
+	{ "--log-level", NULL, "LEVEL", ALL, LEVEL, 0, "error, warn (default), info, debug" },
+	{ "--log-format", NULL, "FORMAT", ALL, FORMAT, 0, "text or json" },
+#undef AT
+};
+
+static const struct { const char *name; unsigned bit; } command_bits[] = {
+	{ "run", RUN }, { "prepare", PREPARE }, { "execute", EXECUTE }, { "collect", COLLECT }, { "attach", ATTACH },
+	{ "cancel", CANCEL }, { "ps", PS }, { "status", STATUS }, { "exec", EXEC }, { "verify", VERIFY }, { "doctor", DOCTOR },
+};
+
+static unsigned bit_of(const char *command)
+{
+	for (size_t i = 0; i < ARRAY_LEN(command_bits); i++)
+		if (strcmp(command_bits[i].name, command) == 0)
+			return command_bits[i].bit;
+	return 0;
+}
+
+/* ---- variables ---- */
+
+static int add_env(struct options *o, const char *name, size_t name_len, const char *value, bool secret, struct err *e)
+{
+	struct env_var *more;
+
+	if (!name_len || memchr(name, '=', name_len))
+		return err_set(e, ERR_USAGE, 0, "'%.*s' is no name of a variable", (int)name_len, name);
+	if (o->n_env >= LIMIT_ENV)
+		return err_set(e, ERR_USAGE, 0, "over %d variables", LIMIT_ENV);
+	more = realloc(o->env, (o->n_env + 1) * sizeof(*more));
+	if (!more)
+		return err_set(e, ERR_NO_MEMORY, 0, "variables");
+	o->env = more;
+	more[o->n_env] = (struct env_var){ strndup(name, name_len), strdup(value), secret };
+	if (!more[o->n_env].name || !more[o->n_env].value)
+		return err_set(e, ERR_NO_MEMORY, 0, "variables");
+	o->n_env++;
+	return 0;
+}
+
+static int set_env(struct options *o, char *value, struct err *e)
+{
+	char *eq = strchr(value, '=');
+	int r;
+
+	if (!eq)
+		return err_set(e, ERR_USAGE, 0, "--env '%s': want NAME=VALUE", value);
+	r = add_env(o, value, (size_t)(eq - value), eq + 1, false, e);
+	memset(eq + 1, '*', strlen(eq + 1));	/* /proc/PID/cmdline shows it no longer */
+	return r;
+}
+
+static int pass_env(struct options *o, const char *name, bool secret, struct err *e)
+{
+	const char *value = getenv(name);
+
+	if (!value)
+		return err_set(e, ERR_USAGE, 0, "--%s %s: the variable is not set", secret ? "secret" : "pass-env", name);
+	return add_env(o, name, strlen(name), value, secret, e);
+}
+
+static int env_from(struct options *o, const char *file, struct err *e)
+{
+	struct buf b;
+	char *text = NULL, *save = NULL;
+	int r, line_no = 0;
+
+	buf_init(&b, ENV_FILE_MAX);
+	r = fs_read(-100, file, ENV_FILE_MAX, &b, e);	/* AT_FDCWD */
+	if (r == 0 && !(text = buf_take_str(&b, e)))
+		r = -1;
+	for (char *line = text ? strtok_r(text, "\n", &save) : NULL; r == 0 && line; line = strtok_r(NULL, "\n", &save)) {
+		char *eq;
+
+		line_no++;
+		line += strspn(line, " \t");
+		line[strcspn(line, "\r")] = 0;
+		if (!*line || *line == '#')
+			continue;
+		eq = strchr(line, '=');
+		r = eq ? add_env(o, line, (size_t)(eq - line), eq + 1, false, e)
+		       : err_set(e, ERR_USAGE, 0, "line %d: want NAME=VALUE", line_no);
+	}
+	if (text)
+		wipe(text, strlen(text));
+	free(text);
+	buf_release(&b);
+	if (r < 0)
+		e->code = ERR_USAGE;
+	return r < 0 ? err_wrap(e, "--env-from %s", file) : 0;
+}
+
+/* ---- one option ---- */
+
+static int set_number(const char *name, const char *value, int64_t max, int64_t *ret, struct err *e)
+{
+	char *end;
+	long long v = strtoll(value, &end, 10);
+
+	if (end == value || *end || v < 1 || v > max)
+		return err_set(e, ERR_USAGE, 0, "%s '%s': want a number from 1 to %lld", name, value, (long long)max);
+	*ret = v;
+	return 0;
+}
+
+static int set_target(struct options *o, const char *value, struct err *e)
+{
+	static const char *const known[] = { "local", "native", "docker", "podman", "e2b", NULL };
+	const char *near = nearest(value, known);
+
+	if (strcmp(value, "local") == 0 || strcmp(value, "native") == 0 || strncmp(value, "unix:", 5) == 0 ||
+	    strncmp(value, "ws://", 5) == 0) {
+		o->target = value;
+		return 0;
+	}
+	if (strcmp(value, "docker") == 0 || strcmp(value, "podman") == 0 || strcmp(value, "e2b") == 0 ||
+	    strncmp(value, "wss://", 6) == 0)
+		return err_set(e, ERR_UNSUPPORTED, 0, "target %s: not built yet; there are local, native, unix:PATH, ws://HOST:PORT", value);
+	return err_set(e, ERR_USAGE, 0, "unknown target '%s'%s%s%s; there are local, native, unix:PATH, ws://HOST:PORT", value,
+		       near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
+}
+
+static int set_network(struct options *o, const char *value, struct err *e)
+{
+	if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
+		return err_set(e, ERR_UNSUPPORTED, 0, "--network '%s': host lists are not built yet; want off or on", value);
+	o->network = strcmp(value, "on") == 0;
+	return 0;
+}
+
+static int set_level(struct options *o, const char *value, struct err *e)
+{
+	return log_level_parse(value, &o->log_level) < 0
+		       ? err_set(e, ERR_USAGE, 0, "--log-level '%s': want error, warn, info or debug", value) : 0;
+}
+
+static int set(struct options *o, const struct option_row *r, char *value, struct err *e)
+{
+	void *at = (char *)o + r->at;
+	int64_t n = 0;
+
+	switch (r->kind) {
+	case STRING:
+		*(const char **)at = value;
+		return 0;
+	case COUNT:
+		if (set_number(r->name, value, LIMIT_STEPS_RUNNING, &n, e) < 0)
+			return -1;
+		*(int *)at = (int)n;
+		return 0;
+	case SECONDS:
+		return set_number(r->name, value, TIMEOUT_MAX_MS / 1000, at, e);
+	case ON:
+		*(bool *)at = true;
+		return 0;
+	case TARGET_NAME:
+		return set_target(o, value, e);
+	case NETWORK:
+		return set_network(o, value, e);
+	case ENV:
+		return set_env(o, value, e);
+	case ENV_FROM:
+		return env_from(o, value, e);
+	case PASS_ENV:
+		return pass_env(o, value, false, e);
+	case SECRET:
+		return pass_env(o, value, true, e);
+	case VERBOSE:
+		o->verbose = 1;
+		if (o->log_level < LOG_INFO)
+			o->log_level = LOG_INFO;
+		return 0;
+	case QUIET:
+		o->verbose = -1;
+		o->log_level = LOG_ERROR;
+		return 0;
+	case LEVEL:
+		return set_level(o, value, e);
+	case FORMAT:
+		o->log_json = strcmp(value, "json") == 0;
+		return o->log_json || strcmp(value, "text") == 0
+			       ? 0 : err_set(e, ERR_USAGE, 0, "--log-format '%s': want text or json", value);
+	case NOT_BUILT:
+		return err_set(e, ERR_UNSUPPORTED, 0, "%s: not built yet", r->name);
+	}
+	return 0;
+}
+
+static const struct option_row *find(const char *arg, size_t n)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if ((strlen(rows[i].name) == n && memcmp(rows[i].name, arg, n) == 0) ||
+		    (rows[i].e2b && strlen(rows[i].e2b) == n && memcmp(rows[i].e2b, arg, n) == 0))
+			return &rows[i];
+	return NULL;
+}
+
+static int unknown(const char *command, const char *arg, size_t n, struct err *e)
+{
+	const char *names[ARRAY_LEN(rows) + 1];
+	char word[64];
+	const char *near;
+	size_t k = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (rows[i].commands & bit_of(command))
+			names[k++] = rows[i].name;
+	names[k] = NULL;
+	snprintf(word, sizeof(word), "%.*s", (int)n, arg);
+	near = nearest(word, names);
+	return err_set(e, ERR_USAGE, 0, "%s: unknown option '%s'%s%s%s; see farstep %s --help", command, word,
+		       near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "", command);
+}
+
+/* Returns how many of argv it used, or -1. */
+static int take_option(struct options *o, const char *command, char **argv, int left, struct err *e)
+{
+	bool short_one = argv[0][0] == '-' && argv[0][1] != '-';
+	size_t n = strcspn(argv[0], "=");
+	const struct option_row *r;
+	char *value = argv[0][n] ? argv[0] + n + 1 : NULL;
+	int used = 1;
+
+	if (short_one && argv[0][1] && argv[0][2] && strchr("jo", argv[0][1])) {	/* -j4 */
+		n = 2;
+		value = argv[0] + 2 + (argv[0][2] == '=');
+	}
+	r = find(argv[0], n);
+	if (!r || !(r->commands & bit_of(command)))
+		return unknown(command, argv[0], n, e);
+	if (!r->argument && value)
+		return err_set(e, ERR_USAGE, 0, "%s takes no value", r->name);
+	if (r->argument && !value) {
+		if (left < 2 || strncmp(argv[1], "--", 2) == 0)
+			return err_set(e, ERR_USAGE, 0, "%s needs %s", r->name, r->argument);
+		value = argv[1];
+		used = 2;
+	}
+	return set(o, r, value, e) < 0 ? -1 : used;
+}
+
+static int from_environment(struct options *o, struct err *e)
+{
+	const char *target = getenv("FARSTEP_TARGET"), *level = getenv("FARSTEP_LOG_LEVEL");
+
+	if (target && *target && set_target(o, target, e) < 0)
+		return err_wrap(e, "FARSTEP_TARGET");
+	if (level && *level && set_level(o, level, e) < 0)
+		return err_wrap(e, "FARSTEP_LOG_LEVEL");
+	return 0;
+}
+
+int options_parse(struct options *o, const char *command, int argc, char **argv, struct err *e)
+{
+	int i = 1, n = 0;
+
+	memset(o, 0, sizeof(*o));
+	o->target = "local";
+	o->log_level = LOG_WARN;
+	o->args = calloc((size_t)argc + 1, sizeof(*o->args));
+	if (!o->args)
+		return err_set(e, ERR_NO_MEMORY, 0, "arguments");
+	if (from_environment(o, e) < 0)
+		return -1;
+	while (i < argc) {
+		int used = 1;
+
+		if (strcmp(argv[i], "--") == 0) {
+			i++;
+			break;
+		}
+		if (argv[i][0] == '-' && argv[i][1]) {
+			used = take_option(o, command, argv + i, argc - i, e);
+			if (used < 0)
+				return -1;
+		} else if (bit_of(command) == EXEC) {	/* the command begins: its options are its own */
+			break;
+		} else {
+			o->args[n++] = argv[i];
+		}
+		i += used;
+	}
+	while (i < argc)
+		o->args[n++] = argv[i++];
+	o->n_args = n;
+	return 0;
+}
+
+void options_release(struct options *o)
+{
+	for (size_t i = 0; i < o->n_env; i++) {
+		if (o->env[i].value)
+			wipe(o->env[i].value, strlen(o->env[i].value));
+		free(o->env[i].value);
+		free(o->env[i].name);
+	}
+	free(o->env);
+	free(o->args);
+	memset(o, 0, sizeof(*o));
+}
+
+/* ---- help ---- */
+
+static void help_overview(void)
+{
+	printf("usage: farstep COMMAND [OPTIONS] [ARGUMENTS]\n\n"
+	       "Runs the steps of a pipeline in an ephemeral sandbox and proves each result.\n\n");
+	for (const struct command *c = commands; c->name; c++)
+		printf("  %-9s %-16s %s\n", c->name, c->args, c->summary);
+	printf("\n  farstep COMMAND --help   options and examples\n"
+	       "  farstep --version\n\n"
+	       "RUN is a run directory, a run id, a unique prefix of one, or 'last'.\n\n"
+	       "exit codes: 0 proved success, 1 a step failed, 2 usage or pipeline, 3 no sandbox, 4 quota, 5 deadline,\n"
+	       "  6 lost or taken over, 7 protocol or integrity, 8 key refused, 9 dependencies, 10 not possible here,\n"
+	       "  130/143 interrupted; exec passes the command's own code, 124 deadline, 125 farstep's own failure\n");
+}
+
+void help_print(const char *command)
+{
+	const struct command *c = commands;
+
+	if (!command) {
+		help_overview();
+		return;
+	}
+	while (c->name && strcmp(c->name, command) != 0)
+		c++;
+	if (!c->name)
+		return;
+	printf("usage: farstep %s [OPTIONS] %s\n\n%s\n\n", c->name, c->args, c->summary);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char left[64];
+
+		if (!(rows[i].commands & bit_of(command)) || !rows[i].help)
+			continue;
+		snprintf(left, sizeof(left), "%s %s", rows[i].name, rows[i].argument ? rows[i].argument : "");
+		printf("  %-24s %s\n", left, rows[i].help);
+	}
+	if (c->examples)
+		printf("\nexamples:\n%s", c->examples);
+}

@@ -1,0 +1,647 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE
+#include "proxy/run.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "protocol/base/cleanup.h"
+#include "protocol/base/fs.h"
+#include "protocol/base/log.h"
+#include "proxy/env_json.h"
+#include "proxy/userkey.h"
+#include "proxy/where.h"
+
+#define OWNER_CHECK_MS 2000
+#define CLOSE_MS 12000		/* how long the worker may take to end a session */
+#define FIRST_CONNECT_MS 30000
+#define DESTROY_MS 10000
+
+/* ---- events and phases ---- */
+
+void run_event(struct run *r, const char *name, const struct buf *fields)
+{
+	struct err e = ERR_INIT;
+	struct buf b;
+	const char *text = NULL;
+
+	if (r->taken_over)
+		return;
+	buf_init(&b, LIMIT_TEXT + 1);
+	if (fields && buf_put(&b, buf_data(fields), buf_len(fields), &e) == 0)
+		text = buf_cstr(&b, &e);
+	if (events_put(&r->ev, name, text, &e) < 0)
+		log_error("event %s: %s", name, e.msg);
+	r->events_seen++;
+	buf_release(&b);
+}
+
+static void PRINTF_LIKE(3, 4) event(struct run *r, const char *name, const char *fmt, ...)
+{
+	struct buf b;
+	char text[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	buf_init(&b, sizeof(text) + 1);
+	buf_puts(&b, text, NULL);
+	run_event(r, name, &b);
+	buf_release(&b);
+}
+
+void run_phase(struct run *r, enum phase p)
+{
+	uint64_t now = now_ns();
+	static const uint64_t none;
+
+	for (int i = 0; i < PHASES; i++)
+		if (r->phase_ns[i] && i != (int)p) {
+			r->phase_ms[i] += (double)(now - r->phase_ns[i]) / 1e6;
+			r->phase_ns[i] = none;
+		}
+	if (p < PHASES)
+		r->phase_ns[p] = now;
+}
+
+/* ---- stopping ---- */
+
+static void leave_loop(struct run *r)
+{
+	r->finished = true;
+}
+
+static void on_shutdown_late(struct loop_timer *t)
+{
+	leave_loop((struct run *)((char *)t - offsetof(struct run, shutdown)));
+}
+
+static void on_closed(struct call *c, const json *result, const struct err *error)
+{
+	struct run *r = (struct run *)((char *)c - offsetof(struct run, close_call));
+
+	(void)result, (void)error;
+	leave_loop(r);
+}
+
+void run_steps_finish(struct run *r)
+{
+	if (r->finished || r->close_call.id || r->close_call.method)
+		return;
+	run_phase(r, PHASE_COLLECT);
+	r->close_call.method = "session.close";
+	r->close_call.on_done = on_closed;
+	/* A provider's sandbox is about to go, with everything in it: no need to ask it first. */
+	if (r->provider || !link_is_up(r->link)) {
+		leave_loop(r);
+		return;
+	}
+	link_call(r->link, &r->close_call);
+	loop_timer_start(r->loop, &r->shutdown, CLOSE_MS, on_shutdown_late, NULL);
+}
+
+void run_stop(struct run *r, const struct err *why)
+{
+	if (!r->error.code)
+		r->error = *why;
+	if (r->stopping)
+		return;
+	r->stopping = true;
+	if (r->has_schedule && r->link && link_is_up(r->link)) {
+		run_steps_cancel(r);
+		loop_timer_start(r->loop, &r->shutdown, GRACE_DEFAULT_MS + CLOSE_MS, on_shutdown_late, NULL);
+	} else {
+		leave_loop(r);
+	}
+}
+
+static void on_signal(struct loop_signal *s)
+{
+	struct run *r = s->sig == SIGINT ? (struct run *)((char *)s - offsetof(struct run, on_int))
+					 : (struct run *)((char *)s - offsetof(struct run, on_term));
+	struct err e = ERR_INIT;
+
+	if (r->interrupted) {	/* twice: no patience left; the sandbox is still destroyed */
+		leave_loop(r);
+		return;
+	}
+	r->interrupted = s->sig;
+	err_set(&e, ERR_CANCELLED, 0, "interrupted by signal %d", s->sig);
+	r->error = e;
+	run_stop(r, &e);
+}
+
+static void on_deadline(struct loop_timer *t)
+{
+	struct run *r = (struct run *)((char *)t - offsetof(struct run, deadline));
+	struct err e = ERR_INIT;
+
+	err_set(&e, ERR_DEADLINE, 0, "the run's deadline (--timeout) has passed");
+	run_stop(r, &e);
+}
+
+static void take_over(struct run *r, const char *why)
+{
+	r->taken_over = true;
+	err_set(&r->error, ERR_REPLACED, 0, "taken over: %s", why);
+	leave_loop(r);
+}
+
+static void on_owner_check(struct loop_timer *t)
+{
+	struct run *r = (struct run *)((char *)t - offsetof(struct run, owner));
+
+	if (!rundir_still_mine(&r->dir)) {
+		take_over(r, "another farstep owns the run now");
+		return;
+	}
+	loop_timer_start(r->loop, &r->owner, OWNER_CHECK_MS, on_owner_check, NULL);
+}
+
+/* ---- the link ---- */
+
+static int note_values(struct run *r, const json *obj, bool always, struct err *e)
+{
+	for (const json *v = json_first(obj); v; v = json_next(v))
+		if (json_string(v) && mask_set_add(r->secrets, json_string(v), always, e) < 0)
+			return -1;
+	return 0;
+}
+
+static void on_up(void *arg, const json *hello, const json *result, bool again)
+{
+	struct run *r = arg;
+	int64_t generation = 0, pid = 0;
+	const char *version = "", *sandbox = "";
+	struct err e = ERR_INIT;
+
+	json_opt_int(result, "", "generation", 0, JSON_INT_MAX, &generation, NULL);
+	json_opt_int(hello, "", "pid", 0, JSON_INT_MAX, &pid, NULL);
+	json_opt_str(hello, "", "version", &version, NULL);
+	json_opt_str(result, "", "sandbox", &sandbox, NULL);
+	if (again) {
+		event(r, "reattached", "{\"generation\":%lld}", (long long)generation);
+		return;
+	}
+	if (!r->has_sandbox) {
+		r->has_sandbox = true;
+		snprintf(r->sandbox.id, sizeof(r->sandbox.id), "%.120s", sandbox);
+	}
+	if (r->attached) {
+		if (note_values(r, json_get(result, "env"), false, &e) < 0 ||
+		    note_values(r, json_get(result, "secrets"), true, &e) < 0) {
+			run_stop(r, &e);
+			return;
+		}
+		event(r, "reattached", "{\"generation\":%lld}", (long long)generation);
+	} else {
+		event(r, "worker_started", "{\"pid\":%lld,\"version\":\"%.40s\",\"generation\":%lld,\"duration_ms\":%.3f}",
+		      (long long)pid, version, (long long)generation, (double)(now_ns() - r->phase_start_ns) / 1e6);
+	}
+	if (!r->o->jobs) {
+		int64_t cpus = 0;
+
+		json_opt_int(json_get(hello, "capabilities"), "", "cpus", 1, 100000, &cpus, NULL);
+		r->schedule.at_once = cpus > 0 && cpus < LIMIT_STEPS_RUNNING ? (int)cpus : cpus ? LIMIT_STEPS_RUNNING : 1;
+	}
+	if (r->sending) {
+		run_phase(r, PHASE_UPLOAD);
+	} else {
+		run_phase(r, PHASE_RUN);
+		run_steps_begin(r);
+	}
+}
+
+static void on_down(void *arg, int code, const char *reason)
+{
+	struct run *r = arg;
+
+	log_warn("the link to the worker is down (%d %s): reconnecting", code, reason);
+	event(r, "heartbeat_lost", "{\"code\":%d}", code);
+}
+
+static int on_event(void *arg, const json *params, struct err *e)
+{
+	struct run *r = arg;
+	int64_t wseq = 0;
+
+	if (events_put_worker(&r->ev, params, e) < 0)
+		return -1;
+	r->events_seen++;
+	json_opt_int(params, "", "wseq", 0, JSON_INT_MAX, &wseq, NULL);
+	run_steps_events(r, (uint64_t)wseq);
+	return 0;
+}
+
+static void on_fatal(void *arg, const struct err *e)
+{
+	struct run *r = arg;
+
+	if (e->code == ERR_REPLACED) {
+		take_over(r, e->msg);
+		return;
+	}
+	if (!r->error.code || e->code != ERR_LOST)
+		r->error = *e;
+	leave_loop(r);
+}
+
+static bool is_there(void *arg)
+{
+	struct run *r = arg;
+
+	return !r->provider || r->provider->state(&r->sandbox) != SANDBOX_GONE;
+}
+
+static void on_room(void *arg)
+{
+	struct run *r = arg;
+
+	if (r->sending)
+		sending_pump(r->sending);
+}
+
+static int open_link(struct run *r, struct err *e)
+{
+	const struct link_hooks hooks = { r, on_up, on_down, on_event, on_fatal, is_there };
+	char *env = NULL, *secrets = NULL;
+	struct link_spec spec = {
+		.address = r->provider ? r->sandbox.address : r->o->target,
+		.token = r->token, .session = r->run, .run = r->run, .key = r->session_key,
+		.sandbox = r->provider && r->has_sandbox ? r->sandbox.id : NULL,
+		.resume = r->attached, .want_secrets = r->attached, .events_have = r->ev.wseq,
+		.lease_ms = LEASE_DEFAULT_MS,
+		.first_ms = FIRST_CONNECT_MS, .give_up_ms = LEASE_DEFAULT_MS,
+	};
+
+	if (env_json(r->o, false, &env, e) < 0 || env_json(r->o, true, &secrets, e) < 0)
+		return -1;
+	spec.env = env;
+	spec.secrets = secrets;
+	r->link = link_new(r->loop, r->ws, &spec, &hooks, e);
+	env_json_free(env);
+	env_json_free(secrets);
+	if (!r->link)
+		return -1;
+	link_on_room(r->link, on_room);
+	return 0;
+}
+
+/* ---- the sandbox ---- */
+
+static int create_sandbox(struct run *r, struct err *e)
+{
+	char worker[1024], digest[SHA256_HEX], id[17];
+	uint8_t raw[SHA256_LEN];
+	struct sandbox_spec spec = { 0 };
+	int log_fd, ret;
+
+	if (worker_path(worker, e) < 0)
+		return -1;
+	sha256(r->token, strlen(r->token), raw);
+	hex_encode(raw, sizeof(raw), digest);
+	key_id(r->user_key, id);
+	spec.run = r->run;
+	spec.key_id = id;
+	spec.worker_path = worker;
+	spec.token_sha256 = digest;
+	spec.state_dir = r->state_dir;
+	spec.socket_dir = r->socket_dir;
+	spec.template_name = r->o->template_name;
+	spec.lease_ms = LEASE_DEFAULT_MS;
+	spec.network = r->o->network;
+	spec.keep = r->o->keep;
+	log_fd = openat(r->dir.fd, "farstep.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	spec.log_fd = log_fd;
+	ret = r->provider->check(&spec, e);
+	if (ret == 0 && (mkdir(r->state_dir, 0700) < 0 || mkdir(r->socket_dir, 0700) < 0) && errno != EEXIST)
+		ret = err_set(e, ERR_SYS, errno, "%s", r->socket_dir);
+	if (ret == 0) {
+		ret = r->provider->create(r->loop, &spec, &r->sandbox, e);
+		/* Even a failed one may have left something: it is destroyed like any other. */
+		r->has_sandbox = r->sandbox.id[0] != 0;
+	}
+	if (log_fd >= 0)
+		close(log_fd);
+	if (ret == 0)
+		event(r, "sandbox_created", "{\"sandbox_id\":\"%s\",\"template\":\"%s\",\"duration_ms\":%.3f}", r->sandbox.id,
+		      r->provider->name, (double)(now_ns() - r->phase_start_ns) / 1e6);
+	return ret;
+}
+
+static void destroy_sandbox(struct run *r)
+{
+	struct err e = ERR_INIT;
+	uint64_t begun = now_ns();
+
+	if (!r->provider || !r->has_sandbox || r->taken_over)
+		return;
+	run_phase(r, PHASE_DESTROY);
+	if (r->provider->destroy(&r->sandbox, DESTROY_MS, &e) < 0) {
+		log_error("sandbox %s: %s", r->sandbox.id, e.msg);
+		if (!r->error.code)
+			r->error = e;
+		return;
+	}
+	rmdir(r->socket_dir);
+	event(r, "sandbox_destroyed", "{\"sandbox_id\":\"%s\",\"duration_ms\":%.3f}", r->sandbox.id,
+	      (double)(now_ns() - begun) / 1e6);
+}
+
+/* ---- the whole ---- */
+
+static void lose_unfinished(struct run *r)
+{
+	for (size_t i = 0; i < r->plan->n_steps; i++) {
+		struct run_step *s = &r->steps[i];
+		struct buf b;
+		struct jw w;
+
+		if (s->finished)
+			continue;
+		s->finished = true;
+		s->status = s->started ? STATUS_LOST : STATUS_SKIPPED;
+		buf_init(&b, 4096);
+		jw_init(&w, &b);
+		jw_obj(&w);
+		jw_kstr(&w, "step_id", r->plan->steps[i].id);
+		if (s->started) {
+			jw_kint(&w, "attempt", s->attempt);
+			jw_kstr(&w, "status", "lost");
+			jw_kstr(&w, "error_type", err_name(r->error.code ? r->error.code : ERR_LOST));
+			jw_kstr(&w, "error", r->error.code ? r->error.msg : "no receipt came");
+		} else {
+			jw_kstr(&w, "because", "the run ended");
+		}
+		jw_end(&w);
+		run_event(r, s->started ? "step_failed" : "step_skipped", &b);
+		buf_release(&b);
+		run_journal_step(r, s, NULL);
+		if (s->started && !r->error.code)
+			err_set(&r->error, ERR_LOST, 0, "step '%s': no receipt came", r->plan->steps[i].id);
+	}
+}
+
+static int exit_code(const struct run *r)
+{
+	if (r->taken_over)
+		return 6;
+	if (r->interrupted)
+		return 128 + r->interrupted;
+	if (!r->error.code)
+		return 0;
+	return err_exit(r->error.code);
+}
+
+static void conclude(struct run *r)
+{
+	int64_t completed = 0;
+	struct err e = ERR_INIT;
+	struct buf b;
+	struct jw w;
+
+	if (r->taken_over) {
+		r->exit_code = 6;
+		return;
+	}
+	lose_unfinished(r);
+	if (r->link)
+		link_bytes(r->link, &r->bytes_up, &r->bytes_down);
+	destroy_sandbox(r);
+	run_phase(r, PHASES);
+	r->exit_code = exit_code(r);
+	for (size_t i = 0; i < r->plan->n_steps; i++)
+		completed += r->steps[i].status == STATUS_SUCCESS && r->steps[i].finished;
+	if (r->exit_code == 0) {
+		event(r, "run_complete", "{\"steps_completed\":%lld,\"duration_ms\":%.3f}", (long long)completed,
+		      (double)(now_ns() - r->began_ns) / 1e6);
+	} else {
+		buf_init(&b, 4096);
+		jw_init(&w, &b);
+		jw_obj(&w);
+		jw_kstr(&w, "class", err_name(r->error.code));
+		jw_kstr(&w, "error", r->error.msg);
+		jw_end(&w);
+		run_event(r, "run_error", &b);
+		buf_release(&b);
+	}
+	event(r, "run_end", "{\"exit_code\":%d,\"duration_ms\":%.3f}", r->exit_code, (double)(now_ns() - r->began_ns) / 1e6);
+	if (run_status_write(r, &e) < 0)
+		log_error("%s", e.msg);
+}
+
+static int begin(struct run *r, struct err *e)
+{
+	r->loop = loop_new(e);
+	r->ws = r->loop ? ws_client_new(r->loop, e) : NULL;
+	if (!r->ws || loop_signal_start(r->loop, &r->on_int, SIGINT, on_signal, e) < 0 ||
+	    loop_signal_start(r->loop, &r->on_term, SIGTERM, on_signal, e) < 0)
+		return -1;
+	signal(SIGPIPE, SIG_IGN);
+	run_display_open(r);
+	if (!r->attached)
+		event(r, "run_start", "{\"pipeline\":\"%s\",\"target\":\"%s\",\"steps\":%zu}", r->plan->name, r->o->target,
+		      r->plan->n_steps);
+	r->control = control_open(r, e);
+	if (!r->control)
+		return -1;
+	run_phase(r, PHASE_CREATE);
+	r->phase_start_ns = now_ns();
+	if (r->provider && !r->attached && (run_journal_write(r, e) < 0 || create_sandbox(r, e) < 0))
+		return -1;
+	if (run_journal_write(r, e) < 0)
+		return -1;
+	run_phase(r, PHASE_READY);
+	if (open_link(r, e) < 0)
+		return -1;
+	/* Compressed while the sandbox comes up. */
+	if (r->package.n && !(r->sending = sending_start(r, e)))
+		return -1;
+	if (r->attached && run_journal_write(r, e) < 0)
+		return -1;
+	if (r->o->timeout_s && loop_timer_start(r->loop, &r->deadline, (uint64_t)r->o->timeout_s * 1000, on_deadline, e) < 0)
+		return -1;
+	loop_timer_start(r->loop, &r->owner, OWNER_CHECK_MS, on_owner_check, NULL);
+	link_start(r->link);
+	return 0;
+}
+
+int run_execute(struct run *r)
+{
+	struct err e = ERR_INIT;
+
+	if (begin(r, &e) < 0) {
+		if (!r->error.code)
+			r->error = e;
+		r->finished = true;
+	}
+	while (!r->finished) {
+		if (ws_client_pass(r->ws) < 0) {
+			err_set(&r->error, ERR_INTERNAL, 0, "the event loop failed");
+			break;
+		}
+	}
+	r->finished = true;
+	conclude(r);
+	return r->exit_code;
+}
+
+/* ---- making and taking over ---- */
+
+static int common(struct run *r, struct err *e)
+{
+	char base[256];
+	const char *token = getenv("FARSTEP_TOKEN");
+
+	r->began_ns = now_ns();
+	if (userkey_load(r->o->key_file, r->user_key, e) < 0 || runtime_dir(base, e) < 0)
+		return -1;
+	key_token(r->user_key, r->run, r->token);
+	key_session(r->user_key, r->run, r->session_key);
+	snprintf(r->socket_dir, sizeof(r->socket_dir), "%.180s/%s", base, r->run);
+	snprintf(r->state_dir, sizeof(r->state_dir), "%s/sandbox", r->dir.path);
+	if (strncmp(r->o->target, "unix:", 5) == 0 || strncmp(r->o->target, "ws://", 5) == 0) {
+		if (!token || !*token || strlen(token) >= SHA256_HEX)
+			return err_set(e, ERR_DENIED, 0, "target %s: put the worker's token (1 to 64 bytes) into FARSTEP_TOKEN",
+				       r->o->target);
+		snprintf(r->token, sizeof(r->token), "%s", token);
+		return 0;
+	}
+	r->provider = provider_find(r->o->target, e);
+	return r->provider ? 0 : -1;
+}
+
+static int take_secrets(struct run *r, struct err *e)
+{
+	r->secrets = mask_set_new();
+	if (!r->secrets)
+		return err_set(e, ERR_NO_MEMORY, 0, "secrets");
+	for (size_t i = 0; i < r->o->n_env; i++)
+		if (mask_set_add(r->secrets, r->o->env[i].value, r->o->env[i].secret, e) < 0)
+			return -1;
+	return 0;
+}
+
+static int open_events(struct run *r, struct err *e)
+{
+	if (events_open(&r->ev, r->dir.fd, r->run, r->secrets, e) < 0)
+		return -1;
+	if (!r->o->events)
+		return 0;
+	if (strcmp(r->o->events, "-") == 0)
+		r->ev.live_fd = 1;
+	else
+		r->ev.live_fd = open(r->o->events, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	return r->ev.live_fd < 0 ? err_set(e, ERR_SYS, errno, "--events %s", r->o->events) : 0;
+}
+
+static int make_package(struct run *r, struct err *e)
+{
+	package_init(&r->package);
+	for (size_t i = 0; i < r->plan->n_files; i++)
+		if (package_glob(&r->package, r->plan->dir, r->plan->files[i], e) < 0)
+			return -1;
+	return package_index(&r->package, e);
+}
+
+static int make_steps(struct run *r, struct err *e)
+{
+	if (!r->steps)
+		r->steps = calloc(r->plan->n_steps + 1, sizeof(*r->steps));
+	if (!r->steps)
+		return err_set(e, ERR_NO_MEMORY, 0, "steps");
+	for (size_t i = 0; i < r->plan->n_steps; i++) {
+		r->steps[i].run = r;
+		r->steps[i].index = (int)i;
+	}
+	if (schedule_init(&r->schedule, r->plan, r->o->jobs ? r->o->jobs : 1, e) < 0)
+		return -1;
+	r->has_schedule = true;
+	return 0;
+}
+
+int run_prepare(struct run *r, struct options *o, struct plan *plan, struct err *e)
+{
+	char root[1024];
+
+	r->o = o;
+	r->plan = plan;
+	r->dir.fd = r->dir.lock_fd = -1;
+	r->ev.fd = r->ev.metrics_fd = r->ev.live_fd = -1;
+	r->started_us = now_real_us();
+	if (run_id_new(r->run, e) < 0 || take_secrets(r, e) < 0 || make_package(r, e) < 0 ||
+	    rundir_root(o->run_dir, root, true, e) < 0 || rundir_create(&r->dir, root, r->run, e) < 0 || common(r, e) < 0 ||
+	    make_steps(r, e) < 0 || open_events(r, e) < 0)
+		return -1;
+	return run_files_write_plan(r, e);
+}
+
+int run_attach(struct run *r, struct options *o, const char *path, bool force, struct err *e)
+{
+	r->o = o;
+	r->attached = true;
+	r->dir.fd = r->dir.lock_fd = -1;
+	r->ev.fd = r->ev.metrics_fd = r->ev.live_fd = -1;
+	if (rundir_open(&r->dir, path, e) < 0 || rundir_lock(&r->dir, force, e) < 0)
+		return -1;
+	snprintf(r->run, sizeof(r->run), "%s", r->dir.run);
+	if (take_secrets(r, e) < 0 || run_journal_read(r, e) < 0 || common(r, e) < 0 || make_steps(r, e) < 0 ||
+	    open_events(r, e) < 0)
+		return -1;
+	if (!r->has_sandbox && r->provider)
+		return err_set(e, ERR_LOST, 0, "run %s had no sandbox yet when its proxy ended: start it again", r->run);
+	/* The archive is there until the worker has it. */
+	package_init(&r->package);
+	if (faccessat(r->dir.fd, "journal/package.tar.zst", F_OK, 0) == 0)
+		return make_package(r, e);
+	return 0;
+}
+
+void run_release(struct run *r)
+{
+	if (r->has_display)
+		display_close(&r->display);
+	control_close(r->control);
+	if (r->loop) {
+		loop_timer_stop(&r->deadline);
+		loop_timer_stop(&r->owner);
+		loop_timer_stop(&r->step_soon);
+		loop_timer_stop(&r->shutdown);
+		loop_signal_stop(&r->on_int);
+		loop_signal_stop(&r->on_term);
+	}
+	if (r->plan)
+		run_steps_release(r);
+	sending_free(r->sending);
+	link_free(r->link);
+	ws_client_free(r->ws);
+	if (r->has_schedule)
+		schedule_release(&r->schedule);
+	if (r->dir.fd >= 0)
+		events_close(&r->ev);
+	package_release(&r->package);
+	mask_set_free(r->secrets);
+	rundir_close(&r->dir);
+	plan_free(r->plan);
+	/* The loop's descriptor was libwebsockets': its memory is the process's to the end. */
+	wipe(r->user_key, sizeof(r->user_key));
+	wipe(r->token, sizeof(r->token));
+	wipe(r->session_key, sizeof(r->session_key));
+}
+
+void run_display_open(struct run *r)
+{
+	/* A pure result on standard output needs a silent standard error no less. */
+	if (r->o->json || r->o->verbose < 0)
+		return;
+	display_open(&r->display, 2, r->o->verbose, (int)r->plan->n_steps);
+	r->has_display = true;
+	r->ev.on_event = display_event;
+	r->ev.arg = &r->display;
+}

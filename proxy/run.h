@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * run - one run of a pipeline, from the sandbox's creation to its end.
+ *
+ *   run.c          life: sandbox, link, signals, deadline, the end
+ *   run_steps.c    steps as the schedule allows, their proofs and events
+ *   run_files.c    what is written beside: status.json, receipts, the journal for attach
+ *   send.c         the package on its way out
+ *   control.c      ps, status and cancel from other processes */
+#ifndef FARSTEP_PROXY_RUN_H
+#define FARSTEP_PROXY_RUN_H
+
+#include "proxy/display.h"
+#include "proxy/events.h"
+#include "proxy/link.h"
+#include "proxy/options.h"
+#include "proxy/package.h"
+#include "proxy/plan.h"
+#include "proxy/rundir.h"
+#include "proxy/schedule.h"
+#include "proxy/step_run.h"
+#include "protocol/keys.h"
+#include "sdk-wrapper/provider.h"
+
+enum phase { PHASE_CREATE, PHASE_START, PHASE_READY, PHASE_UPLOAD, PHASE_RUN, PHASE_COLLECT, PHASE_DESTROY, PHASES };
+
+struct run_step {
+	struct run *run;
+	int index, attempt;
+	bool started;			/* step.execute went out (maybe by a proxy before us) */
+	bool finished;
+	enum step_status status;
+	double duration_ms;
+	struct sink out, err;
+	struct fetch fetch;
+	struct step_run sr;
+	struct call release;
+	char *inputs, *env, *collect;	/* JSON texts */
+	struct fetched *artifacts;
+	size_t n_artifacts;
+};
+
+struct sending;
+struct control;
+
+struct run {
+	struct options *o;
+	struct plan *plan;
+	struct package package;
+	struct rundir dir;
+	char run[LIMIT_RUN_ID + 1];
+	uint8_t user_key[USER_KEY_LEN];
+	char token[SHA256_HEX], session_key[SHA256_HEX];
+	struct mask_set *secrets;
+	struct events ev;
+	struct display display;
+	bool has_display;
+
+	struct loop *loop;
+	struct ws_client *ws;
+	struct link *link;
+	const struct provider *provider;	/* NULL: a worker of the user's own (--target unix:, ws:) */
+	struct sandbox sandbox;
+	bool has_sandbox, attached;
+	char socket_dir[256], state_dir[1200];
+
+	struct sending *sending;
+	struct control *control;
+	struct schedule schedule;
+	bool has_schedule;
+	struct run_step *steps;
+	struct loop_signal on_int, on_term;
+	struct loop_timer deadline, owner, step_soon, shutdown;
+	struct call close_call;
+
+	uint64_t started_us, began_ns, phase_ns[PHASES + 1], phase_start_ns;
+	double phase_ms[PHASES];
+	bool stopping, finished;
+	bool taken_over;
+	int interrupted;		/* signal number */
+	struct err error;		/* why it is no success; code 0: it is */
+	int exit_code;
+	uint64_t events_seen;
+	uint64_t bytes_up, bytes_down;
+};
+
+/* ---- run.c ---- */
+/* Everything up to and including the end; returns the exit code. */
+int run_execute(struct run *r);
+/* A new run of a plan: run directory, keys, secrets, package index.  r is zeroed. */
+int run_prepare(struct run *r, struct options *o, struct plan *plan, struct err *e);
+/* An existing run directory, taken over. */
+int run_attach(struct run *r, struct options *o, const char *path, bool force, struct err *e);
+void run_release(struct run *r);
+/* Stops: nothing new starts, running steps are cancelled, the sandbox is destroyed. */
+void run_stop(struct run *r, const struct err *why);
+void run_phase(struct run *r, enum phase p);	/* the phase before ends now, p begins */
+/* A proxy event with printf-made fields: run_event(r, "run_error", "{\"class\":\"%s\"}", ...) */
+void run_event(struct run *r, const char *name, const struct buf *fields);
+
+void run_display_open(struct run *r);	/* by the options: -q, -v, --json, a terminal or not */
+
+/* ---- run_steps.c ---- */
+void run_steps_begin(struct run *r);	/* the package is there: start what may start */
+void run_steps_events(struct run *r, uint64_t wseq);
+void run_steps_cancel(struct run *r);
+bool run_step_cancel(struct run *r, const char *step);
+void run_steps_release(struct run *r);
+void run_steps_finish(struct run *r);	/* all done: close the session */
+
+/* ---- run_files.c ---- */
+int run_files_write_plan(struct run *r, struct err *e);
+int run_journal_write(struct run *r, struct err *e);
+int run_journal_read(struct run *r, struct err *e);
+int run_journal_step(struct run *r, const struct run_step *s, struct err *e);	/* started, or finished */
+int run_receipt_write(struct run *r, const struct run_step *s, struct err *e);
+int run_status_print(const struct run *r, bool with_dir, struct buf *out, struct err *e);
+int run_status_write(struct run *r, struct err *e);
+int run_masked_write(struct run *r, const char *path, const char *text, size_t n, struct err *e);
+
+/* ---- send.c ---- */
+struct sending *sending_start(struct run *r, struct err *e);
+void sending_free(struct sending *s);
+void sending_pump(struct sending *s);
+
+/* ---- control.c ---- */
+struct control *control_open(struct run *r, struct err *e);
+void control_close(struct control *c);
+/* Asks a living run's proxy; out gets its answer (JSON).  ERR_NOT_FOUND: nobody is there. */
+int control_ask(const char *run, const char *request, struct buf *out, struct err *e);
+
+#endif
