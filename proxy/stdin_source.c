@@ -57,10 +57,12 @@ static void want_more(struct stdin_source *s)
 
 	if (!s->pollable || s->ended)
 		return;
-	if (more && !s->io.loop)
-		loop_io_start(s->loop, &s->io, s->fd, LOOP_IN, on_readable, NULL);
-	else if (!more)
+	if (!more) {
 		loop_io_stop(&s->io);
+	} else if (!s->io.loop && loop_io_start(s->loop, &s->io, s->fd, LOOP_IN, on_readable, NULL) < 0) {
+		s->pollable = false;	/* /dev/null and the like: never wait, never poll */
+		stdin_source_pump(s);
+	}
 }
 
 static bool send_one(struct stdin_source *s)

@@ -229,7 +229,7 @@ static int start_worker(struct err *e)
 	auto_close int theirs = -1;
 	char generation[24], level[4];
 	int pair[2], size = STORE_SOCKET_BUFFER;
-	int fds[3];
+	int fds[4];
 	char *argv[20];
 	int n = 0;
 
@@ -267,7 +267,8 @@ static int start_worker(struct err *e)
 	fds[0] = theirs;
 	fds[1] = sup.lifeline_rd;
 	fds[2] = sup.listen_fd;
-	sup.worker = self_spawn(sup.self_fd, argv, fds, 3, e);
+	fds[3] = sup.self_fd;
+	sup.worker = self_spawn(sup.self_fd, argv, fds, 4, e);
 	if (sup.worker < 0)
 		return -1;
 	if (replay_entries(mine, e) < 0)
