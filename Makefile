@@ -15,7 +15,8 @@
 VERSION	:= 0.1.0
 PREFIX	?= /usr/local
 DESTDIR	?=
-RUN	?= templates/pipelines/totals/pipeline.yaml
+RUN	?= templates/pipelines/currencies.yaml
+DATA	:= /usr/share/iso-codes/json
 
 ifeq ($(origin CC),default)
 CC := gcc
@@ -169,8 +170,13 @@ $(O)/libfarstep.a: $(O)/gnu/proxy.a $(O)/gnu/protocol.a
 
 # --- run and tests -------------------------------------------------------------------------------
 
+# The sample's input comes from Debian's package iso-codes, which deps installs.
 run: all
-	$(O)/farstep run $(RUN)
+	$(Q)rm -rf $(O)/sample && mkdir -p $(O)/sample/data
+	$(Q)cp $(RUN) $(O)/sample/ && cp $(DATA)/iso_3166-1.json $(DATA)/iso_4217.json $(O)/sample/data/
+	$(O)/farstep run --run-dir $(O)/sample/runs --out $(O)/sample/out $(O)/sample/$(notdir $(RUN))
+	@echo; cat $(O)/sample/out/report/report.txt; echo
+	$(O)/farstep verify --run-dir $(O)/sample/runs last
 
 test: all $(unit)
 	$(Q)BUILD=$(CURDIR)/$(O) tests/run.sh $(unit) $(scripts)
