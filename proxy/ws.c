@@ -76,12 +76,19 @@ static void peer_free(struct peer *p)
 	free(p);
 }
 
+/* With what close_code and close_reason say. */
+static int close_as_noted(struct peer *p)
+{
+	lws_close_reason(p->wsi, (enum lws_close_status)p->close_code, (unsigned char *)p->close_reason,
+			 strlen(p->close_reason));
+	return -1;
+}
+
 static int close_now(struct peer *p, int code, const char *reason)
 {
 	p->close_code = code;
 	snprintf(p->close_reason, sizeof(p->close_reason), "%s", reason);
-	lws_close_reason(p->wsi, (enum lws_close_status)code, (unsigned char *)p->close_reason, strlen(p->close_reason));
-	return -1;
+	return close_as_noted(p);
 }
 
 static int on_receive(struct peer *p, const uint8_t *in, size_t len)
@@ -114,7 +121,7 @@ static int on_writeable(struct peer *p)
 	struct out_frame *f = carrier_take(&p->carrier);
 
 	if (!f)
-		return p->carrier.closing ? close_now(p, p->close_code, p->close_reason) : 0;
+		return p->carrier.closing ? close_as_noted(p) : 0;
 	if (lws_write(p->wsi, out_frame_payload(f), f->len, f->binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT) < 0)
 		return -1;
 	carrier_written(&p->carrier, f);
