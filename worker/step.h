@@ -57,7 +57,7 @@ struct step {
 	bool started_seen, ended_seen;	/* these events are in the journal */
 	uint64_t src;			/* how far descriptor 3 is in the journal */
 	int64_t rows, wall_ms;
-	char error[256];
+	char error[400];
 	struct live *live;		/* NULL: released */
 };
 

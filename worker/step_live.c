@@ -317,7 +317,7 @@ int live_load_record(struct step *st, struct err *e)
 		st->status = rc.status;
 		st->rows = rc.rows;
 		st->wall_ms = (int64_t)rc.usage.wall_ms;
-		snprintf(st->error, sizeof(st->error), "%.250s", rc.error);
+		snprintf(st->error, sizeof(st->error), "%.390s", rc.error);
 		st->state = STEP_FINISHED;
 		r = l->receipt ? 0 : err_set(e, ERR_NO_MEMORY, 0, "receipt");
 	}
@@ -356,8 +356,15 @@ static void finished(struct step *st)
 
 	drop_keeper(st);
 	if (live_load_record(st, &e) < 0) {
-		log_error("step %s: %s", st->id, e.msg);
-		step_lose(st, e.msg);
+		char why[400];
+
+		snprintf(why, sizeof(why),
+			 "its keeper (process %d) ended without a record, so nothing proves how it went; it had started process "
+			 "%d and kept %llu bytes of stdout and %llu of stderr (%.120s)",
+			 (int)st->live->keeper_pid, (int)st->live->ks.pid,
+			 (unsigned long long)st->live->ks.len[KS_STDOUT],
+			 (unsigned long long)st->live->ks.len[KS_STDERR], e.msg);
+		step_lose(st, why);
 	} else {
 		step_end(st);
 	}
@@ -743,7 +750,7 @@ void step_lose(struct step *st, const char *why)
 	store_send(st->s->w->store_fd, STORE_SWEEP, NULL, NULL, 0, -1, NULL);
 	st->state = STEP_LOST;
 	st->status = STATUS_LOST;
-	snprintf(st->error, sizeof(st->error), "%.250s", why);
+	snprintf(st->error, sizeof(st->error), "%.390s", why);
 	l->events_done = true;
 	st->s->w->count.steps_lost++;
 	step_end(st);
