@@ -382,19 +382,18 @@ static void leader_ended(int status)
 {
 	k.leader_dead = true;
 	k.phase = KP_DRAINING;
-	loop_timer_stop(&k.timeout);
-	if (k.kill.loop) {	/* the rest of the tree gets what is left of the grace */
-		loop_timer_stop(&k.kill);
-		end_leftovers();
-	}
-	close_stdin();
-	k.rc.exit.kind = WIFSIGNALED(status) ? EXIT_SIGNALED : EXIT_EXITED;
+	k.told_changed = true;
+	k.rc.exit.kind = k.why ? k.why : WIFSIGNALED(status) ? EXIT_SIGNALED : EXIT_EXITED;
 	k.rc.exit.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 	k.rc.exit.code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 	k.rc.exit.core = WIFSIGNALED(status) && WCOREDUMP(status);
-	if (k.why)
-		k.rc.exit.kind = k.why;
-	k.told_changed = true;
+	loop_timer_stop(&k.timeout);
+	close_stdin();
+	/* Last, because it may conclude: the rest of the tree has had its TERM. */
+	if (k.kill.loop) {
+		loop_timer_stop(&k.kill);
+		end_leftovers();
+	}
 }
 
 static void on_child(struct loop_signal *s)

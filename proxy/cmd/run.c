@@ -79,14 +79,16 @@ static int finish(struct run *r)
 static int describe_sandbox(const struct options *o, struct jw *w, struct err *e)
 {
 	const struct provider *p = provider_find(o->target, e);
-	struct sandbox_spec spec = { .run = "RUN", .key_id = "KEY", .worker_path = "farstep-worker", .token_sha256 = "DIGEST",
+	struct sandbox_spec spec = { .run = "RUN", .key_id = "KEY", .token_sha256 = "DIGEST",
 				     .state_dir = "STATE", .socket_dir = "SOCKETS", .template_name = o->template_name,
 				     .lease_ms = LEASE_DEFAULT_MS, .network = o->network, .keep = o->keep, .log_fd = -1 };
+	char worker[1024];
 	struct buf b;
 	int r;
 
-	if (!p)
+	if (!p || worker_path(worker, e) < 0)
 		return -1;
+	spec.worker_path = worker;
 	buf_init(&b, LIMIT_TEXT);
 	r = p->check(&spec, e);
 	if (r == 0)
