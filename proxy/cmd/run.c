@@ -79,16 +79,19 @@ static int finish(struct run *r)
 static int describe_sandbox(const struct options *o, struct jw *w, struct err *e)
 {
 	const struct provider *p = provider_find(o->target, e);
-	struct sandbox_spec spec = { .run = "RUN", .key_id = "KEY", .token_sha256 = "DIGEST",
-				     .state_dir = "STATE", .socket_dir = "SOCKETS", .template_name = o->template_name,
+	struct sandbox_spec spec = { .run = "RUN", .key_id = "KEY",
+				     .state_dir = "/RUN_DIR/sandbox", .socket_dir = "/RUNTIME_DIR/RUN", .template_name = o->template_name,
 				     .lease_ms = LEASE_DEFAULT_MS, .network = o->network, .keep = o->keep, .log_fd = -1 };
-	char worker[1024];
+	char worker[1024], zeros[SHA256_HEX];
 	struct buf b;
 	int r;
 
 	if (!p || worker_path(worker, e) < 0)
 		return -1;
+	memset(zeros, '0', sizeof(zeros) - 1);	/* stands for the digest of a token not made yet */
+	zeros[sizeof(zeros) - 1] = 0;
 	spec.worker_path = worker;
+	spec.token_sha256 = zeros;
 	buf_init(&b, LIMIT_TEXT);
 	r = p->check(&spec, e);
 	if (r == 0)
