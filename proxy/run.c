@@ -17,7 +17,7 @@
 #include "proxy/userkey.h"
 #include "proxy/where.h"
 
-#define OWNER_CHECK_MS 2000
+#define OWNER_CHECK_MS 500
 #define CLOSE_MS 12000		/* how long the worker may take to end a session */
 #define FIRST_CONNECT_MS 30000
 #define DESTROY_MS 10000
@@ -406,6 +406,9 @@ static void conclude(struct run *r)
 	struct buf b;
 	struct jw w;
 
+	/* What belongs to another owner by now is not ours to end. */
+	if (!r->taken_over && !rundir_still_mine(&r->dir))
+		take_over(r, "another farstep owns the run now");
 	if (r->taken_over) {
 		r->exit_code = 6;
 		return;

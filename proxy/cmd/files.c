@@ -148,7 +148,7 @@ int cmd_cancel(struct options *o)
 		snprintf(request, sizeof(request), "{\"do\":\"cancel\",\"step\":\"%s\"}\n", o->args[1]);
 	else
 		snprintf(request, sizeof(request), "{\"do\":\"cancel\"}\n");
-	buf_init(&b, 4096);
+	buf_init(&b, STATUS_MAX);
 	if (control_ask(d.run, request, &b, &e) < 0)
 		code = cmd_fail(&e);
 	else if (o->json)

@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 170
+"""Whoever is killed, stopped or cut off in the middle: no false success, no byte missing or doubled, no
+step twice, nothing left behind.
+
+Environment: RUNS=N random runs (default 14; make soak: 300), SEED=N to repeat one sequence."""
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.environ["TOP"], "tests/integration"))
+from lib_run import FARSTEP, Run, call, descendants, done, lives, new_run_dir, ok, pipeline, role, shell, wait_for
+
+RUNS = int(os.environ.get("RUNS", "14"))
+SEED = int(os.environ.get("SEED", str(random.SystemRandom().randrange(10**6))))
+LINES = 60000
+NOISE = ("".join("%d\n" % i for i in range(1, LINES + 1)) * 4).encode()
+STEPS = [
+    shell("noisy", "echo $$ >> starts; for i in 1 2 3 4; do seq 1 %d; sleep 0.15; done; echo x > $FARSTEP_ARTIFACTS_DIR/a" % LINES),
+    shell("quiet", "echo $$ >> starts; sleep 0.7; echo quiet; head -c 1000000 /dev/zero | tr '\\000' z > $FARSTEP_ARTIFACTS_DIR/z"),
+    shell("last", "echo $$ >> starts; cp starts $FARSTEP_ARTIFACTS_DIR/starts; echo end", ["noisy", "quiet"]),
+]
+rng = random.Random(SEED)
+print("# SEED=%d" % SEED)
+
+
+class Victim:
+    """A run under way, and who is who in it."""
+
+    def __init__(self, path, target):
+        os.makedirs("runs", exist_ok=True)
+        before = set(os.listdir("runs"))
+        self.err = open("err", "w+")
+        self.proxy = subprocess.Popen([FARSTEP, "run", "-j3", "--target", target, "--run-dir", "runs", path],
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.err)
+        self.dir = wait_for("the run directory", lambda: new_run_dir("runs", before))
+        self.id = os.path.basename(self.dir)
+        self.known = set()
+
+    def sandbox_pid(self):
+        try:
+            with open(self.dir + "/journal/run.json") as f:
+                return json.load(f).get("sandbox", {}).get("pid", 0)
+        except (OSError, ValueError):
+            return 0
+
+    def find(self, who):
+        """A process of that role, None when there is none (yet, any more)."""
+        if who == "proxy":
+            return self.proxy.pid
+        top = self.sandbox_pid()
+        tree = [top] + descendants(top) if top else []
+        self.known.update(tree)
+        there = [p for p in tree if role(p) == who]
+        return rng.choice(there) if there else None
+
+    def finish(self, timeout=60):
+        self.find("worker")
+        try:
+            return self.proxy.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.proxy.kill()
+            return "hang"
+
+    def result(self, rc):
+        return Run(rc, "", "", self.dir)
+
+
+def what_is_wrong(v, r):
+    """Every promise that the run broke, as text."""
+    wrong = []
+    if r.rc == "hang":
+        wrong.append("hang")
+    noisy = r.read("logs/noisy.stdout", True) if os.path.exists(r.dir + "/logs/noisy.stdout") else b""
+    if not NOISE.startswith(noisy):
+        wrong.append("bytes missing or doubled in what was delivered")
+    if r.step["noisy"] == "success" and noisy != NOISE:
+        wrong.append("a successful step's output is not whole")
+    a = r.artifacts()
+    if r.step["quiet"] == "success" and a.get("quiet/z") != b"z" * 1000000:
+        wrong.append("a successful step's artifact is not whole")
+    if (r.rc == 0) != (set(r.step.values()) == {"success"}):
+        wrong.append("exit %s with steps %s" % (r.rc, r.step))
+    if r.step["last"] == "success" and len(a["last/starts"].split()) != 3:
+        wrong.append("a step started twice")
+    if call("verify", "--run-dir", "runs", r.id).returncode != 0:
+        wrong.append("receipts do not verify")
+    starts = [e["step_id"] for e in r.events() if e["event"] == "step_start"]
+    if len(starts) != len(set(starts)):
+        wrong.append("step_start twice: %s" % starts)
+    seqs = [e["wseq"] for e in r.events() if "wseq" in e]
+    if seqs != sorted(set(seqs)):
+        wrong.append("events doubled")
+    left = [p for p in v.known if lives(p)]
+    if left:
+        wrong.append("processes left: %s" % left)
+    if os.path.exists(r.dir + "/sandbox"):
+        wrong.append("the sandbox's files are left")
+    return wrong
+
+
+def one(path, target, who, sig, delay):
+    """Returns (did the fault hit, what is wrong, the run)."""
+    v = Victim(path, target)
+    end = time.monotonic() + delay
+    while time.monotonic() < end and v.proxy.poll() is None:
+        time.sleep(0.002)
+    pid = v.find(who)
+    hit = pid is not None and v.proxy.poll() is None
+    if hit:
+        v.find("keeper")
+        try:
+            os.kill(pid, sig)
+        except ProcessLookupError:
+            hit = False
+    if hit and sig == signal.SIGSTOP:
+        time.sleep(0.3)
+        os.kill(pid, signal.SIGCONT)
+    rc = v.finish()
+    if who == "proxy" and sig == signal.SIGKILL and hit:
+        if not v.sandbox_pid():
+            return hit, [], None    # it died before it had a sandbox: there is nothing to go on with
+        rc = call("attach", "--run-dir", "runs", v.id, timeout=60).returncode
+    r = v.result(rc)
+    return hit, what_is_wrong(v, r), r
+
+
+def named(path):
+    for target in ("native", "local"):
+        on = " (%s)" % target
+        hit, wrong, r = one(path, target, "worker", signal.SIGKILL, 0.35)
+        ok(hit and not wrong and r.rc == 0, "a killed worker is replaced; its steps are adopted and nothing is lost [R184]" + on, (wrong, r.err))
+        ok(any(e["event"] == "worker_restarted" and e["adopted"] == 2 for e in r.events()), "the new generation says what it adopted" + on)
+        hit, wrong, r = one(path, target, "proxy", signal.SIGKILL, 0.35)
+        ok(hit and not wrong and r.rc == 0, "attach goes on after the proxy was killed" + on, wrong)
+        hit, wrong, r = one(path, target, "keeper", signal.SIGKILL, 0.35)
+        lost = [e for e in r.events() if e["event"] == "step_failed" and e["status"] == "lost"]
+        ok(hit and not wrong and r.rc == 6 and len(lost) == 1 and "keeper" in lost[0]["error"],
+           "a killed keeper makes its step lost, with evidence, and its processes end" + on, (wrong, r.rc, lost))
+    hit, wrong, r = one(path, "native", "supervisor", signal.SIGKILL, 0.35)
+    ok(hit and not wrong and r.rc == 6, "a killed supervisor ends the sandbox: exit 6, nothing left [R67]", (wrong, r.rc))
+    for sig, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        hit, wrong, r = one(path, "local", "proxy", sig, 0.35)
+        ok(hit and not wrong and r.rc == code, "signal %d ends everything cleanly with exit %d" % (sig, code), (wrong, r.rc))
+
+
+def take_over(path):
+    v = Victim(path, "native")
+    wait_for("a step", lambda: v.find("keeper"))
+    ok(call("attach", "--run-dir", "runs", v.id).returncode != 0, "attach does not disturb a living proxy")
+    p = call("attach", "--force", "--run-dir", "runs", v.id, timeout=60)
+    r = v.result(p.returncode)
+    ok(v.finish() == 6, "a proxy that was taken over exits 6")
+    ok(p.returncode == 0 and not what_is_wrong(v, r), "who took over finishes the run", (p.stderr, what_is_wrong(v, r)))
+
+
+def cancel(path):
+    p = pipeline("cancelled", [shell("long", "sleep 100"), shell("short", "sleep 0.5")])
+    v = Victim(p, "local")
+    wait_for("a step", lambda: v.find("keeper"))
+    st = json.loads(call("status", "--run-dir", "runs", v.id).stdout)
+    ok(st["state"] == "running", "status asks the living proxy")
+    ps = call("ps", "--run-dir", "runs").stdout.decode()
+    ok(any(v.id in l and "running" in l for l in ps.splitlines()), "ps shows what runs", ps)
+    wait_for("the step to run", lambda: any(s["id"] == "long" and s["status"] == "running" for s in
+                                            json.loads(call("status", "--run-dir", "runs", v.id).stdout)["steps"]))
+    begun = time.monotonic()
+    ok(b"cancelled" in call("cancel", "--run-dir", "runs", v.id, "long").stdout, "cancel reaches the step")
+    rc = v.finish()
+    r = v.result(rc)
+    ok(r.step["long"] == "cancelled" and r.step["short"] == "success" and rc == 1, "only that step is cancelled [R188]", r.step)
+    ok(time.monotonic() - begun < 10, "and it ends at once")
+    ok(call("cancel", "--run-dir", "runs", v.id).returncode != 0, "a run that has ended cannot be cancelled")
+
+
+def randomly(path):
+    hits = 0
+    for i in range(RUNS):
+        target = rng.choice(["native", "native", "local"])
+        who = rng.choice(["proxy", "worker", "keeper", "supervisor" if target == "native" else "worker"])
+        sig = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP])
+        delay = rng.uniform(0.0, 0.9)
+        hit, wrong, r = one(path, target, who, sig, delay)
+        hits += hit
+        if wrong:
+            ok(False, "run %d of SEED=%d" % (i, SEED), (target, who, sig, delay, wrong, r.rc if r else "", r.step if r else ""))
+    ok(hits > RUNS // 2, "%d random runs: %d faults hit, every promise held" % (RUNS, hits))
+
+
+path = pipeline("fault", STEPS)
+named(path)
+take_over(path)
+cancel(path)
+randomly(path)
+done()
