@@ -91,7 +91,7 @@ TEST(an_empty_buffer_has_an_address)
 	buf_release(&b);
 }
 
-TEST(a_full_buffer_that_is_read_and_written_in_turn_keeps_its_bytes_and_its_bound)
+TEST(a_full_buffer_read_and_written_in_turn_keeps_bytes_and_bound)
 {
 	struct buf b;
 	struct err e;
@@ -244,7 +244,7 @@ int main(void)
 		cmocka_unit_test(a_length_near_the_top_of_size_t_is_refused),
 		cmocka_unit_test(a_buffer_without_room_takes_nothing_but_nothing),
 		cmocka_unit_test(an_empty_buffer_has_an_address),
-		cmocka_unit_test(a_full_buffer_that_is_read_and_written_in_turn_keeps_its_bytes_and_its_bound),
+		cmocka_unit_test(a_full_buffer_read_and_written_in_turn_keeps_bytes_and_bound),
 		cmocka_unit_test(memory_grows_with_use_not_with_the_maximum),
 		cmocka_unit_test(reserved_bytes_count_once_committed),
 		cmocka_unit_test(formatted_text_fits_to_the_byte),

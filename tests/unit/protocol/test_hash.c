@@ -161,7 +161,7 @@ TEST(hex_goes_there_and_back)
 	assert_memory_equal(back, "\xde\xad\xbe\xef", 4);
 }
 
-TEST(hex_of_another_length_or_with_other_letters_is_refused_and_writes_nothing)
+TEST(hex_of_another_length_or_alphabet_is_refused_and_writes_nothing)
 {
 	uint8_t out[4] = { 9, 9, 9, 9 };
 	struct err e;
@@ -281,7 +281,7 @@ int main(void)
 		cmocka_unit_test(nothing_may_be_a_null_pointer),
 		cmocka_unit_test(hmac_gives_the_published_codes),
 		cmocka_unit_test(hex_goes_there_and_back),
-		cmocka_unit_test(hex_of_another_length_or_with_other_letters_is_refused_and_writes_nothing),
+		cmocka_unit_test(hex_of_another_length_or_alphabet_is_refused_and_writes_nothing),
 		cmocka_unit_test(a_difference_in_any_bit_is_seen),
 		cmocka_unit_test(random_bytes_differ_and_fill_all_of_a_large_buffer),
 		cmocka_unit_test(a_wiped_key_is_gone),

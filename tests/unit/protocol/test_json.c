@@ -12,10 +12,12 @@ enum { BIG = 16 << 20 };
 /* One of everything, with every kind of escape. */
 static const char golden[] =
 	"{ \"jsonrpc\" : \"2.0\", \"id\": 4503599627370495,\n"
-	"  \"params\": {\"step\": \"b\\u00fcild\", \"argv\": [\"sh\", \"-c\", \"a\\\\b\\\"c\\/d\"],\r\n"
+	"  \"params\": {\"step\": \"b\\u00fcild\", \"argv\": [\"sh\", \"-c\", "
+	"\"a\\\\b\\\"c\\/d\"],\r\n"
 	"\t\"env\": {}, \"none\": [], \"deep\": [[[{\"x\": [null, true, false]}]]],\n"
 	"    \"numbers\": [0, -0, -1, 10, 1.5, -2.25e3, 1E+2, 1e-7, 0.1, 123456.789],\n"
-	"    \"text\": \"\\b\\f\\n\\r\\t \xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80 \\ud83d\\ude00\"} }";
+	"    \"text\": \"\\b\\f\\n\\r\\t \xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80 "
+	"\\ud83d\\ude00\"} }";
 
 /* Parses a copy that ends where its memory ends, so that a sanitizer sees one
  * byte read too many. */
@@ -121,7 +123,8 @@ TEST(every_kind_of_value_may_stand_alone)
 
 TEST(escapes_are_decoded)
 {
-	auto_json json *v = parse("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\u00e4\\u20AC\\uD83D\\uDE00\"");
+	auto_json json *v = parse("\"\\\"\\\\\\/\\b\\f\\n\\r\\t"
+				  "\\u0041\\u00e4\\u20AC\\uD83D\\uDE00\"");
 
 	assert_string_equal(json_string(v),
 			    "\"\\/\b\f\n\r\tA\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80");
@@ -139,7 +142,7 @@ TEST(a_document_cut_anywhere_is_refused)
 	}
 }
 
-TEST(a_document_with_any_bit_flipped_is_refused_or_survives_printing)
+TEST(a_document_with_any_bit_flipped_is_refused_or_survives)
 {
 	char text[sizeof(golden)];
 	size_t accepted = 0;
@@ -282,7 +285,8 @@ TEST(invalid_utf_8_is_refused)
 	static const char *const texts[] = {
 		"\"\x80\"", "\"\xbf\"", "\"\xc3\"", "\"\xc3(\"", "\"\xe2\x82\"", "\"\xf0\x9f\x98\"",
 		"\"\xc0\x80\"", "\"\xc1\xbf\"",				/* too long */
-		"\"\xe0\x80\x80\"", "\"\xe0\x9f\xbf\"", "\"\xf0\x80\x80\x80\"", "\"\xf0\x8f\xbf\xbf\"",
+		"\"\xe0\x80\x80\"", "\"\xe0\x9f\xbf\"", "\"\xf0\x80\x80\x80\"",
+		"\"\xf0\x8f\xbf\xbf\"",
 		"\"\xed\xa0\x80\"", "\"\xed\xbf\xbf\"",			/* surrogates */
 		"\"\xf4\x90\x80\x80\"", "\"\xf5\x80\x80\x80\"", "\"\xff\"", "\"\xfe\"",
 	};
@@ -296,7 +300,8 @@ TEST(the_borders_of_utf_8_are_accepted)
 {
 	static const char *const texts[] = {
 		"\"\xc2\x80\"", "\"\xdf\xbf\"", "\"\xe0\xa0\x80\"", "\"\xed\x9f\xbf\"",
-		"\"\xee\x80\x80\"", "\"\xef\xbf\xbf\"", "\"\xf0\x90\x80\x80\"", "\"\xf4\x8f\xbf\xbf\"",
+		"\"\xee\x80\x80\"", "\"\xef\xbf\xbf\"", "\"\xf0\x90\x80\x80\"",
+		"\"\xf4\x8f\xbf\xbf\"",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
@@ -307,7 +312,8 @@ TEST(a_key_that_comes_twice_is_refused)
 {
 	refused("{\"a\":1,\"a\":2}", "json: byte 7: a key comes twice in one object");
 	refused("{\"\":1,\"\":2}", "json: byte 6: a key comes twice in one object");
-	refused("[{\"x\":{\"a\":1,\"b\":2,\"a\":3}}]", "json: byte 19: a key comes twice in one object");
+	refused("[{\"x\":{\"a\":1,\"b\":2,\"a\":3}}]",
+		"json: byte 19: a key comes twice in one object");
 }
 
 TEST(keys_are_compared_after_unescaping)
@@ -342,8 +348,11 @@ static char *many_keys(size_t n, size_t odd, size_t like)
 
 	buf_init(&b, BIG);
 	assert_ok(buf_putc(&b, '{', &e), &e);
-	for (size_t i = 0; i < n; i++)
-		assert_ok(buf_printf(&b, &e, "%s\"k%zu\":0", i ? "," : "", i == odd ? like : i), &e);
+	for (size_t i = 0; i < n; i++) {
+		size_t k = i == odd ? like : i;
+
+		assert_ok(buf_printf(&b, &e, "%s\"k%zu\":0", i ? "," : "", k), &e);
+	}
 	assert_ok(buf_putc(&b, '}', &e), &e);
 	return buf_take_str(&b, &e);
 }
@@ -398,7 +407,7 @@ TEST(depth_is_bounded)
 	assert_ok(json_check("1", 1, BIG, 0, &e), &e);
 }
 
-TEST(no_more_than_64_levels_are_accepted_whatever_the_caller_allows)
+TEST(no_more_than_64_levels_are_accepted_whatever_is_allowed)
 {
 	char text[130];
 	struct err e;
@@ -443,7 +452,7 @@ TEST(integers_up_to_two_to_the_53_print_as_they_came)
 		assert_prints(texts[i], texts[i]);
 }
 
-TEST(fractions_print_as_short_as_they_can_and_come_back_the_same)
+TEST(fractions_print_as_short_as_they_can_and_come_back)
 {
 	assert_prints("0.1", "0.1");
 	assert_prints("1.5", "1.5");
@@ -491,7 +500,8 @@ TEST(an_integer_is_taken_up_to_two_to_the_52_and_no_further)
 	assert_true(n == JSON_INT_MAX);
 	assert_ok(json_req_int(v, "p", "d", INT64_MIN, INT64_MAX, &n, &e), &e);
 	assert_true(n == -JSON_INT_MAX);
-	assert_fails(json_req_int(v, "p", "c", INT64_MIN, INT64_MAX, &n, &e), &e, ERR_INVALID_PARAMS,
+	assert_fails(json_req_int(v, "p", "c", INT64_MIN, INT64_MAX, &n, &e), &e,
+		     ERR_INVALID_PARAMS,
 		     "p.c: want an integer of at most 2^52, got 4503599627370497");
 	assert_int_equal(json_req_int(v, "p", "e", INT64_MIN, INT64_MAX, &n, &e), -1);
 	assert_int_equal(json_req_int(v, "p", "f", INT64_MIN, INT64_MAX, &n, &e), -1);
@@ -582,7 +592,8 @@ TEST(a_missing_key_names_its_path)
 	assert_fails(json_req_obj(v, "params", "step", &o, &e), &e, ERR_INVALID_PARAMS,
 		     "params.step: missing");
 	assert_fails(json_req_str(v, "", "step", &s, &e), &e, ERR_INVALID_PARAMS, "step: missing");
-	assert_fails(json_req_str(v, NULL, "step", &s, &e), &e, ERR_INVALID_PARAMS, "step: missing");
+	assert_fails(json_req_str(v, NULL, "step", &s, &e), &e, ERR_INVALID_PARAMS,
+		     "step: missing");
 	assert_fails(json_req_str(NULL, "params", "step", &s, &e), &e, ERR_INVALID_PARAMS,
 		     "params.step: missing");
 	assert_string_equal(s, "before");
@@ -682,7 +693,8 @@ TEST(a_present_option_is_taken)
 
 TEST(a_list_of_strings_names_the_element_that_is_none)
 {
-	auto_json json *v = parse("{\"argv\":[\"a\",\"b\",3,\"c\"],\"good\":[\"a\",\"b\"],\"none\":[]}");
+	auto_json json *v = parse("{\"argv\":[\"a\",\"b\",3,\"c\"],"
+				  "\"good\":[\"a\",\"b\"],\"none\":[]}");
 	const json *list = NULL;
 	struct err e;
 
@@ -807,8 +819,10 @@ TEST(a_raw_member_of_text_that_is_cut_reads_nothing_behind_it)
 
 TEST(sorted_text_is_the_same_for_every_order_of_keys)
 {
-	auto_json json *a = parse("{\"b\":{\"y\":1,\"x\":[{\"q\":1,\"p\":2}]},\"a\":2,\"B\":3,\"\":4}");
-	auto_json json *b = parse("{\"\":4,\"B\":3,\"a\":2,\"b\":{\"x\":[{\"p\":2,\"q\":1}],\"y\":1}}");
+	auto_json json *a = parse("{\"b\":{\"y\":1,\"x\":[{\"q\":1,\"p\":2}]},"
+				  "\"a\":2,\"B\":3,\"\":4}");
+	auto_json json *b = parse("{\"\":4,\"B\":3,\"a\":2,"
+				  "\"b\":{\"x\":[{\"p\":2,\"q\":1}],\"y\":1}}");
 	struct buf x, y;
 	struct err e;
 
@@ -825,7 +839,8 @@ TEST(sorted_text_is_the_same_for_every_order_of_keys)
 
 TEST(keys_sort_by_their_bytes)
 {
-	auto_json json *v = parse("{\"\xc3\xa4\":1,\"z\":2,\"\xf0\x9f\x98\x80\":3,\"\xef\xbf\xbf\":4}");
+	auto_json json *v = parse("{\"\xc3\xa4\":1,\"z\":2,"
+				  "\"\xf0\x9f\x98\x80\":3,\"\xef\xbf\xbf\":4}");
 	struct buf out;
 	struct err e;
 
@@ -883,8 +898,8 @@ TEST(the_writer_sets_commas_and_nests)
 	jw_end(&w);
 	assert_ok(jw_done(&w, &e), &e);
 	assert_string_equal(buf_cstr(&out, &e),
-			    "{\"a\":\"x\",\"b\":-9223372036854775808,\"c\":\"18446744073709551615\","
-			    "\"d\":true,\"e\":[1,{},[],null],\"f\":{\"g\":null},\"h\":[1.50],"
+			    "{\"a\":\"x\",\"b\":-9223372036854775808,"
+			    "\"c\":\"18446744073709551615\",\"d\":true,\"e\":[1,{},[],null],\"f\":{\"g\":null},\"h\":[1.50],"
 			    "\"i\":0.25}");
 	buf_release(&out);
 }
@@ -1070,7 +1085,7 @@ int main(void)
 		cmocka_unit_test(every_kind_of_value_may_stand_alone),
 		cmocka_unit_test(escapes_are_decoded),
 		cmocka_unit_test(a_document_cut_anywhere_is_refused),
-		cmocka_unit_test(a_document_with_any_bit_flipped_is_refused_or_survives_printing),
+		cmocka_unit_test(a_document_with_any_bit_flipped_is_refused_or_survives),
 		cmocka_unit_test(numbers_that_json_does_not_know_are_refused),
 		cmocka_unit_test(numbers_that_would_become_infinite_are_refused),
 		cmocka_unit_test(a_number_longer_than_cjson_can_hold_is_refused),
@@ -1090,11 +1105,11 @@ int main(void)
 		cmocka_unit_test(a_key_that_comes_twice_is_found_wherever_the_two_stand),
 		cmocka_unit_test(a_hundred_thousand_keys_take_no_quadratic_time),
 		cmocka_unit_test(depth_is_bounded),
-		cmocka_unit_test(no_more_than_64_levels_are_accepted_whatever_the_caller_allows),
+		cmocka_unit_test(no_more_than_64_levels_are_accepted_whatever_is_allowed),
 		cmocka_unit_test(a_million_brackets_do_not_exhaust_the_stack),
 		cmocka_unit_test(length_is_bounded),
 		cmocka_unit_test(integers_up_to_two_to_the_53_print_as_they_came),
-		cmocka_unit_test(fractions_print_as_short_as_they_can_and_come_back_the_same),
+		cmocka_unit_test(fractions_print_as_short_as_they_can_and_come_back),
 		cmocka_unit_test(random_doubles_survive_printing),
 		cmocka_unit_test(an_integer_is_taken_up_to_two_to_the_52_and_no_further),
 		cmocka_unit_test(an_integer_keeps_to_its_range_and_is_whole),

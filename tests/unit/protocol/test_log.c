@@ -176,18 +176,20 @@ TEST(levels_are_known_by_name)
 	assert_int_equal(level, LOG_DEBUG);
 }
 
+#define WITH_PIPE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(a_line_has_time_level_program_and_message, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_json_line_is_one_object, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(levels_below_the_threshold_are_not_written, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_message_cannot_forge_a_second_line_or_a_terminal_command, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_long_message_is_clipped_and_says_so, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(the_longest_lines_of_the_worst_bytes_are_written_in_both_forms, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(a_log_that_takes_no_more_does_not_hold_up_the_program, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(errno_is_kept, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(levels_are_known_by_name, set_up, tear_down),
+		WITH_PIPE(a_line_has_time_level_program_and_message),
+		WITH_PIPE(a_json_line_is_one_object),
+		WITH_PIPE(levels_below_the_threshold_are_not_written),
+		WITH_PIPE(a_message_cannot_forge_a_second_line_or_a_terminal_command),
+		WITH_PIPE(a_long_message_is_clipped_and_says_so),
+		WITH_PIPE(the_longest_lines_of_the_worst_bytes_are_written_in_both_forms),
+		WITH_PIPE(a_log_that_takes_no_more_does_not_hold_up_the_program),
+		WITH_PIPE(errno_is_kept),
+		WITH_PIPE(levels_are_known_by_name),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,7 +84,9 @@ static int pass(struct loop *l, int wait_ms)
 
 static void make_pair(int ends[2])
 {
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+	int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+
+	assert_int_equal(socketpair(AF_UNIX, type, 0, ends), 0);
 }
 
 static void watch(struct loop *l, struct probe *p, int fd, unsigned want)
@@ -165,7 +167,7 @@ TEST(interest_can_be_changed_and_only_what_is_wanted_is_told)
 	loop_free(l);
 }
 
-TEST(a_hang_up_is_told_without_being_asked_for_and_bytes_are_still_there)
+TEST(a_hang_up_is_told_unasked_and_bytes_are_still_there)
 {
 	struct loop *l = new_loop();
 	struct probe p = { 0 };
@@ -204,7 +206,7 @@ TEST(the_reader_who_leaves_is_told_to_the_writer)
 	loop_free(l);
 }
 
-TEST(a_stopped_io_pauses_a_descriptor_whose_peer_is_gone_and_loses_nothing)
+TEST(a_stopped_io_pauses_even_a_hang_up_and_loses_nothing)
 {
 	struct loop *l = new_loop();
 	struct probe p = { 0 };
@@ -257,7 +259,7 @@ static void pause_other(struct probe *p)
 	loop_io_want(&p->other->io, 0);
 }
 
-TEST(an_event_already_collected_is_not_told_when_it_is_no_longer_wanted)
+TEST(an_event_already_collected_is_not_told_once_unwanted)
 {
 	struct loop *l = new_loop();
 	struct probe p[2] = { 0 };
@@ -315,7 +317,7 @@ static void move_self(struct probe *p)
 	assert_ok(loop_io_start(p->loop, &p->io, p->other->io.fd, LOOP_IN, on_ready, &e), &e);
 }
 
-TEST(an_io_that_moves_to_another_descriptor_hears_nothing_of_the_old_one)
+TEST(an_io_that_moves_hears_nothing_of_its_old_descriptor)
 {
 	struct loop *l = new_loop();
 	struct probe quiet = { 0 };
@@ -464,7 +466,7 @@ TEST(starting_an_armed_timer_moves_it)
 	loop_free(l);
 }
 
-TEST(a_stopped_timer_does_not_come_even_when_it_is_due_in_the_same_pass)
+TEST(a_stopped_timer_does_not_come_even_when_it_was_due)
 {
 	struct loop *l = new_loop();
 	struct probe p[2] = { 0 };
@@ -539,7 +541,7 @@ static void note(struct probe *p)
 	came[came_len++] = p;
 }
 
-TEST(many_timers_come_in_their_order_and_stopped_ones_not_at_all)
+TEST(many_timers_come_in_order_and_stopped_ones_not_at_all)
 {
 	enum { MANY = 1000 };
 	static struct probe p[MANY];
@@ -791,13 +793,13 @@ int main(void)
 		cmocka_unit_test(a_pass_with_nothing_to_do_returns_zero_after_its_wait),
 		cmocka_unit_test(readiness_is_told_until_it_is_used_up),
 		cmocka_unit_test(interest_can_be_changed_and_only_what_is_wanted_is_told),
-		cmocka_unit_test(a_hang_up_is_told_without_being_asked_for_and_bytes_are_still_there),
+		cmocka_unit_test(a_hang_up_is_told_unasked_and_bytes_are_still_there),
 		cmocka_unit_test(the_reader_who_leaves_is_told_to_the_writer),
-		cmocka_unit_test(a_stopped_io_pauses_a_descriptor_whose_peer_is_gone_and_loses_nothing),
+		cmocka_unit_test(a_stopped_io_pauses_even_a_hang_up_and_loses_nothing),
 		cmocka_unit_test(an_event_already_collected_is_not_told_after_a_stop),
-		cmocka_unit_test(an_event_already_collected_is_not_told_when_it_is_no_longer_wanted),
+		cmocka_unit_test(an_event_already_collected_is_not_told_once_unwanted),
 		cmocka_unit_test(an_io_may_be_freed_in_its_own_callback),
-		cmocka_unit_test(an_io_that_moves_to_another_descriptor_hears_nothing_of_the_old_one),
+		cmocka_unit_test(an_io_that_moves_hears_nothing_of_its_old_descriptor),
 		cmocka_unit_test(more_ready_descriptors_than_one_batch_holds_are_all_told),
 		cmocka_unit_test(a_file_is_refused_with_a_clear_message),
 		cmocka_unit_test(an_object_started_on_another_loop_leaves_the_first),
@@ -805,11 +807,11 @@ int main(void)
 		cmocka_unit_test(a_timer_comes_once_and_not_before_its_time),
 		cmocka_unit_test(a_timer_that_is_due_does_not_need_a_wait),
 		cmocka_unit_test(starting_an_armed_timer_moves_it),
-		cmocka_unit_test(a_stopped_timer_does_not_come_even_when_it_is_due_in_the_same_pass),
+		cmocka_unit_test(a_stopped_timer_does_not_come_even_when_it_was_due),
 		cmocka_unit_test(a_timer_that_starts_itself_at_once_comes_once_a_pass),
 		cmocka_unit_test(a_timer_may_be_freed_in_its_own_callback),
 		cmocka_unit_test(a_timer_for_the_end_of_time_is_fine),
-		cmocka_unit_test(many_timers_come_in_their_order_and_stopped_ones_not_at_all),
+		cmocka_unit_test(many_timers_come_in_order_and_stopped_ones_not_at_all),
 		cmocka_unit_test(a_foreign_loop_sees_timers_and_descriptors_on_one_descriptor),
 		cmocka_unit_test(a_signal_is_delivered_to_everyone_who_asked_for_it),
 		cmocka_unit_test(a_signal_stopped_by_another_ones_callback_is_not_delivered),
