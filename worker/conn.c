@@ -190,11 +190,11 @@ static void on_batch(void *arg, bool begins)
 	c->batch = b;
 }
 
-static struct channel *find_channel(struct conn *c, uint32_t id)
+static struct channel *find_channel(const struct conn *c, uint32_t id)
 {
 	for (int i = 0; i < c->n_channels; i++)
 		if (c->channels[i].id == id)
-			return &c->channels[i];
+			return (struct channel *)(uintptr_t)&c->channels[i];
 	return NULL;
 }
 
@@ -233,6 +233,11 @@ int conn_bind(struct conn *c, const struct channel *ch, struct err *e)
 		return err_set(e, ERR_LIMIT, 0, "%d channels are bound", LIMIT_CHANNELS);
 	c->channels[c->n_channels++] = *ch;
 	return 0;
+}
+
+bool conn_has_channel(const struct conn *c, uint32_t channel)
+{
+	return find_channel(c, channel) != NULL;
 }
 
 void conn_unbind(struct conn *c, uint32_t channel)
@@ -388,6 +393,7 @@ static void on_closed(struct carrier *carrier, int code, const char *reason)
 	c->w->n_conns--;
 	if (s)
 		session_detach(s, c);
+	worker_conn_gone(c->w);
 	free(c);
 }
 

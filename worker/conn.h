@@ -57,6 +57,7 @@ void conn_close(struct conn *c, int code, const char *reason);
 void conn_fail(struct conn *c, const struct err *e);
 
 int conn_bind(struct conn *c, const struct channel *ch, struct err *e);
+bool conn_has_channel(const struct conn *c, uint32_t channel);
 void conn_unbind(struct conn *c, uint32_t channel);
 
 /* Sends events of the bound session as far as its window allows. */

@@ -389,7 +389,7 @@ void step_execute(struct session *s, struct conn *c, const json *params, struct 
 		err_set(&e, ERR_BUSY, 0, "%d steps are running", s->n_running);
 	else if (s->n_steps >= LIMIT_STEPS)
 		err_set(&e, ERR_LIMIT, 0, "a session has at most %d steps", LIMIT_STEPS);
-	else if (check_params(s, params, &e) == 0 &&
+	else if (check_params(s, params, &e) == 0 && live_check_binding(c, params, &e) == 0 &&
 		 claim(s, id, (int)attempt, json_string(json_get(params, "driver")), body, &e) == 0) {
 		st = step_new(s, id, (int)attempt, body);
 		if (st) {

@@ -85,6 +85,8 @@ void live_free(struct step *st);
 int live_start(struct step *st, const json *params, struct err *e);	/* forks the keeper */
 int live_adopt(struct step *st, int keeper_fd, pid_t keeper_pid, struct err *e);
 int live_load_record(struct step *st, struct err *e);
+/* Are the channels that params name free? Checked before a step is claimed. */
+int live_check_binding(const struct conn *c, const json *params, struct err *e);
 int live_bind(struct step *st, struct conn *c, const json *params, struct err *e);
 bool live_pump(struct step *st);			/* one frame a stream; true if something moved */
 void live_watch(struct step *st);

@@ -527,13 +527,39 @@ static int bind_one(struct step *st, struct conn *c, const json *params, const c
 	return conn_bind(c, &(struct channel){ *channel, st, on_channel, on_gone }, e);
 }
 
-int live_bind(struct step *st, struct conn *c, const json *params, struct err *e)
+int live_check_binding(const struct conn *c, const json *params, struct err *e)
+{
+	static const char *const names[] = { "stdin", "stdout", "stderr", "artifacts" };
+	int64_t id[4] = { 0 };
+	uint64_t ignored;
+	char path[32];
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		const json *b = NULL;
+
+		snprintf(path, sizeof(path), "params.%s", names[i]);
+		if (json_opt_obj(params, "params", names[i], &b, e) < 0)
+			return -1;
+		if (!b)
+			continue;
+		if (json_req_int(b, path, "channel", 1, UINT32_MAX, &id[i], e) < 0 ||
+		    json_opt_u64(b, path, "offset", &ignored, e) < 0 || json_opt_u64(b, path, "window", &ignored, e) < 0)
+			return -1;
+		for (size_t k = 0; k < i; k++)
+			if (id[k] == id[i])
+				return err_set(e, ERR_INVALID_PARAMS, 0, "%s.channel: %d is given twice", path, (int)id[i]);
+		if (conn_has_channel(c, (uint32_t)id[i]))
+			return err_set(e, ERR_INVALID_PARAMS, 0, "%s.channel: %d is in use", path, (int)id[i]);
+	}
+	return 0;
+}
+
+static int bind_all(struct step *st, struct conn *c, const json *params, struct err *e)
 {
 	struct live *l = st->live;
 	uint32_t id[4];
 	uint64_t offset = 0, window = 0;
 
-	unbind(st);
 	l->conn = c;
 	if (bind_one(st, c, params, "stdin", &id[0], &offset, &window, e) < 0)
 		return -1;
@@ -556,6 +582,15 @@ int live_bind(struct step *st, struct conn *c, const json *params, struct err *e
 	close_fd(&l->file_fd);
 	l->file = NULL;
 	return 0;
+}
+
+int live_bind(struct step *st, struct conn *c, const json *params, struct err *e)
+{
+	unbind(st);
+	if (live_check_binding(c, params, e) == 0 && bind_all(st, c, params, e) == 0)
+		return 0;
+	unbind(st);
+	return -1;
 }
 
 /* ---- artifacts: the manifest, then file after file ---- */

@@ -23,12 +23,13 @@
 #include "worker/ws.h"
 
 #define BEAT_MS 2000
+#define QUIT_MS 500	/* how long a client may take to hear that it is over */
 
 struct running {
 	struct worker w;
 	struct ws_server *ws;
 	struct loop_io store_io, lifeline_io;
-	struct loop_timer beat;
+	struct loop_timer beat, quit;
 	struct loop_signal on_chld, on_term;
 	uint8_t message[STORE_MESSAGE_MAX];
 	bool stop;
@@ -54,12 +55,26 @@ long worker_rss_kb(void)
 	return resident * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
+static void say_quit(struct loop_timer *t)
+{
+	store_send(((struct running *)((char *)t - offsetof(struct running, quit)))->w.store_fd, STORE_QUIT, NULL, NULL, 0, -1, NULL);
+}
+
+/* Clients are told first: the supervisor ends us as soon as it hears. */
 void worker_quit(struct worker *w)
 {
 	if (w->quitting)
 		return;
 	w->quitting = true;
-	store_send(w->store_fd, STORE_QUIT, NULL, NULL, 0, -1, NULL);
+	for (struct conn *c = w->conns; c; c = c->next)
+		conn_close(c, CLOSE_AWAY, "the worker shuts down");
+	loop_timer_start(w->loop, &of(w)->quit, w->n_conns ? QUIT_MS : 0, say_quit, NULL);
+}
+
+void worker_conn_gone(struct worker *w)
+{
+	if (w->quitting && !w->n_conns)
+		loop_timer_start(w->loop, &of(w)->quit, 0, say_quit, NULL);
 }
 
 void worker_drain(struct worker *w)

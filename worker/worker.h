@@ -53,6 +53,7 @@ int worker_main(struct worker_options *o);
 void worker_drain(struct worker *w);
 /* Everything is done: the supervisor ends us. */
 void worker_quit(struct worker *w);
+void worker_conn_gone(struct worker *w);	/* a connection has ended */
 long worker_rss_kb(void);	/* -1 without /proc */
 
 #endif
