@@ -264,7 +264,7 @@ int fs_write(int dirfd, const char *path, const void *p, size_t n, mode_t mode, 
  * someone else is at work here, which is endured only so many times. */
 
 enum {
-	DEEPEST = 16384,	/* levels; each costs its name and 40 bytes */
+	DEEPEST = 4096,	/* levels; each costs its name and 40 bytes */
 	TRIES = 64,		/* surprises: a directory filled or swapped meanwhile */
 };
 

@@ -28,7 +28,7 @@ int fs_write(int dirfd, const char *path, const void *p, size_t n, mode_t mode, 
 int fs_write_all(int fd, const void *p, size_t n, struct err *e);
 /* Removes path and everything below it without following links; missing is fine.
  * Makes directories writable on the way.  Uses a few descriptors and no recursion, up
- * to 16384 levels (ERR_LIMIT below; the rest of the tree may be gone by then).  A mount
+ * to 4096 levels (ERR_LIMIT below; the rest of the tree may be gone by then).  A mount
  * point inside is EBUSY and is not entered.  Whoever keeps filling the tree meanwhile
  * gets ERR_BUSY, whoever moves a directory away from under it ERR_STATE.  path must not
  * end in "/", "." or "..". */

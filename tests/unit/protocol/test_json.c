@@ -899,8 +899,8 @@ TEST(the_writer_sets_commas_and_nests)
 	assert_ok(jw_done(&w, &e), &e);
 	assert_string_equal(buf_cstr(&out, &e),
 			    "{\"a\":\"x\",\"b\":-9223372036854775808,"
-			    "\"c\":\"18446744073709551615\",\"d\":true,\"e\":[1,{},[],null],\"f\":{\"g\":null},\"h\":[1.50],"
-			    "\"i\":0.25}");
+			    "\"c\":\"18446744073709551615\",\"d\":true,\"e\":[1,{},[],null],"
+			    "\"f\":{\"g\":null},\"h\":[1.50],\"i\":0.25}");
 	buf_release(&out);
 }
 
