@@ -142,14 +142,16 @@ IN_CHILD static int close_others(void)
 	return mark_all_fds();
 }
 
-/* Ignored signals would stay ignored through exec, and blocked ones blocked. */
+/* Ignored signals would stay ignored through exec, and blocked ones blocked. By system
+ * call, because libc keeps 32 and 33 to itself, and programs started with posix_spawn by an
+ * older glibc have them ignored. All zero is SIG_DFL in the kernel's struct, too. */
 IN_CHILD static void reset_signals(void)
 {
-	struct sigaction sa = { .sa_handler = SIG_DFL };
+	const uint64_t dfl[4] = { 0 };
 	sigset_t none;
 
 	for (int s = 1; s < NSIG; s++)
-		sigaction(s, &sa, NULL);
+		syscall(SYS_rt_sigaction, s, dfl, NULL, sizeof(uint64_t));
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
