@@ -55,16 +55,22 @@ static inline void temp_dir_release(struct temp_dir *t)
 }
 
 /* struct temp_dir t CLEANUP(temp_dir_release) = temp_dir(); */
-static inline struct temp_dir temp_dir(void)
+static inline struct temp_dir temp_dir_in(const char *base)
 {
-	const char *base = getenv("TMPDIR");
 	struct temp_dir t = { .fd = -1 };
 
-	snprintf(t.path, sizeof(t.path), "%.200s/check-XXXXXX", base ? base : "/tmp");
+	snprintf(t.path, sizeof(t.path), "%.200s/check-XXXXXX", base);
 	if (!mkdtemp(t.path))
 		abort();
 	t.fd = open(t.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return t;
+}
+
+static inline struct temp_dir temp_dir(void)
+{
+	const char *base = getenv("TMPDIR");
+
+	return temp_dir_in(base ? base : "/tmp");
 }
 
 #endif
