@@ -303,12 +303,19 @@ static size_t element_len(const char *p, const char *end)
 	return (size_t)(p - from);
 }
 
+static bool is_blank(const char *p, const char *end)
+{
+	while (p < end && (*p == ' ' || *p == '\t' || *p == '\r' || *p == '\n'))
+		p++;
+	return p >= end;
+}
+
 /* One element at a time: a tree of the whole would take twenty times the text. */
 static int index_parse_files(struct index *x, const char *text, size_t len, struct err *e)
 {
 	const char *p = text + 1, *end = text + len - 1;
 
-	while (p < end && strspn(p, " \t\r\n") < (size_t)(end - p)) {
+	while (!is_blank(p, end)) {
 		size_t n = element_len(p, end);
 		auto_json json *v = json_parse(p, n, LIMIT_MANIFEST, LIMIT_JSON_DEPTH, e);
 		struct entry got = { 0 };
