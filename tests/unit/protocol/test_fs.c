@@ -336,7 +336,8 @@ TEST(links_are_removed_and_never_followed)
 	auto_dir struct temp_dir t = temp_dir();
 	struct err e;
 
-	assert_ok(fs_mkdirs(t.fd, "outside/dir", 0500, &e), &e);
+	assert_ok(fs_mkdirs(t.fd, "outside/dir", 0700, &e), &e);
+	assert_int_equal(fchmodat(t.fd, "outside/dir", 0500, 0), 0);
 	make_file(t.fd, "outside-file", "x");
 	assert_ok(fs_mkdirs(t.fd, "tree", 0700, &e), &e);
 	assert_int_equal(symlinkat("../outside", t.fd, "tree/dir"), 0);
