@@ -18,13 +18,22 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
+static char path[] = "/tmp/fuzz-unpack-XXXXXX";
+
+static void remove_directory(void)
+{
+	fs_remove_tree(AT_FDCWD, path, NULL);
+}
+
 static int directory(void)
 {
-	static char path[] = "/tmp/fuzz-unpack-XXXXXX";
 	static int fd = -1;
 
-	if (fd < 0 && (!mkdtemp(path) || (fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0))
+	if (fd >= 0)
+		return fd;
+	if (!mkdtemp(path) || (fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
 		abort();
+	atexit(remove_directory);
 	return fd;
 }
 
