@@ -14,7 +14,8 @@
 #include "protocol/limits.h"
 
 struct mark {
-	uint64_t raw, file;
+	uint64_t raw, file;	/* what is in the log, unmasked and masked length */
+	uint64_t hashed;	/* the digest stands here: at most 63 bytes before raw */
 	struct hash hash;
 };
 
@@ -41,7 +42,9 @@ int sink_open_log(struct sink *s, int dirfd, const char *path, const char *mark,
 		return err_set(e, ERR_SYS, errno, "cannot write %s", mark);
 	if (pread(s->mark_fd, &m, sizeof(m), 0) == (ssize_t)sizeof(m)) {
 		s->hash = s->safe_hash = m.hash;
-		s->safe_raw = s->marked = s->in.next = s->in.durable = m.raw;
+		s->safe_raw = s->marked = m.raw;
+		s->in.next = s->in.durable = m.hashed;
+		s->only_hash = (size_t)(m.raw - m.hashed);
 		s->safe_file = s->file_at = m.file;
 	}
 	if (ftruncate(s->file_fd, (off_t)s->safe_file) < 0 || lseek(s->file_fd, (off_t)s->safe_file, SEEK_SET) < 0)
@@ -166,8 +169,17 @@ static int write_log(struct sink *s, const void *p, size_t n, struct err *e)
 
 int sink_write(struct sink *s, const void *p, size_t n, struct err *e)
 {
+	size_t again = n < s->only_hash ? n : s->only_hash;
+
+	if (again) {
+		hash_update(&s->hash, p, again);
+		s->safe_hash = s->hash;
+		s->only_hash -= again;
+		p = (const uint8_t *)p + again;
+		n -= again;
+	}
 	if (s->file_fd >= 0)
-		return write_log(s, p, n, e);
+		return n ? write_log(s, p, n, e) : 0;
 	hash_update(&s->hash, p, n);
 	return write_fd(s, p, n, e);
 }
@@ -206,13 +218,17 @@ int sink_checkpoint(struct sink *s, struct err *e)
 	}
 	if (s->safe_raw == s->marked)
 		return 0;
+	if (s->only_hash)	/* not back at the last checkpoint yet */
+		return 0;
 	memset(&m, 0, sizeof(m));
 	m.raw = s->safe_raw;
 	m.file = s->safe_file;
 	m.hash = s->safe_hash;
+	m.hashed = m.raw - hash_rewind(&m.hash);
 	if (pwrite(s->mark_fd, &m, sizeof(m), 0) != (ssize_t)sizeof(m))
 		return err_set(e, ERR_SYS, errno, "cannot write a checkpoint");
-	s->marked = s->in.durable = m.raw;
+	s->marked = m.raw;
+	s->in.durable = m.hashed;
 	return 0;
 }
 

@@ -5,7 +5,9 @@
  * Keeps the running digest of what came, so that the receipt can be checked against it.  A
  * log sink writes masked bytes and a checkpoint (raw offset, file offset, digest's midstate):
  * only what the checkpoint covers is acknowledged to the worker, so another proxy can go on
- * from there.  The checkpoint lies before the bytes that the masker still holds back. */
+ * from there.  The checkpoint lies before the bytes that the masker still holds back.  The digest
+ * in it stands at the block border before (a block that is not full would be raw bytes, perhaps of
+ * a secret): those few bytes come once more and are only hashed. */
 #ifndef FARSTEP_PROXY_SINK_H
 #define FARSTEP_PROXY_SINK_H
 
@@ -26,6 +28,7 @@ struct sink {
 	struct mask mask;
 	struct hash safe_hash;		/* midstate at safe_raw */
 	uint64_t safe_raw, safe_file, file_at, marked;
+	size_t only_hash;		/* bytes that come once more: in the file already */
 	/* descriptor */
 	int fd;				/* -1: none */
 	bool reopened;

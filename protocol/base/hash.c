@@ -35,6 +35,15 @@ void hash_hex(const struct hash *h, char out[SHA256_HEX])
 	hex_encode(digest, sizeof(digest), out);
 }
 
+size_t hash_rewind(struct hash *h)
+{
+	size_t n = h->ctx.index;
+
+	h->ctx.index = 0;
+	memset(h->ctx.block, 0, sizeof(h->ctx.block));
+	return n;
+}
+
 void sha256(const void *p, size_t n, uint8_t out[SHA256_LEN])
 {
 	struct hash h;

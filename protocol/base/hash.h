@@ -22,6 +22,9 @@ void hash_init(struct hash *h);
 void hash_update(struct hash *h, const void *p, size_t n);
 void hash_digest(const struct hash *h, uint8_t out[SHA256_LEN]);	/* leaves h as it was */
 void hash_hex(const struct hash *h, char out[SHA256_HEX]);
+/* Goes back to the last block border and returns by how many bytes (0-63): what is left holds
+ * no byte of the input, so it may be written down where the input may not. */
+size_t hash_rewind(struct hash *h);
 void sha256(const void *p, size_t n, uint8_t out[SHA256_LEN]);
 
 void hmac_sha256(const void *key, size_t key_len, const void *p, size_t n, uint8_t out[SHA256_LEN]);
