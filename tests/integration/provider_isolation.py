@@ -184,7 +184,7 @@ def run_in_sandbox(user, home, script, env, options=()):
     command += ["--", "/bin/sh", "-c", script]
     outer = {
         "PATH": os.environ["PATH"], "HOME": home, "TMPDIR": "/tmp", "LC_ALL": "C.UTF-8",
-        "FARSTEP_TEST_SECRET": "not for steps",
+        "XDG_RUNTIME_DIR": f"{home}/run", "FARSTEP_TEST_SECRET": "not for steps",
     }
     as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
     return subprocess.run(command, cwd=home, env=outer, stdin=subprocess.DEVNULL, timeout=60,
@@ -232,14 +232,15 @@ def check(who, user, home):
         done = run_in_sandbox(user, home, PROBE + NETWORK_ON, env, ["--network", "on"])
         result("ok network-on" in done.stdout and "bad " not in done.stdout,
                f"{who}: with the network on, the network is all that there is more", done.stdout)
-        left = living(home)
-        result(not left, f"{who}: no process of the sandboxes remains", "\n".join(left))
+        left = living(home) + [str(x) for x in os.walk(f"{home}/run/farstep") if x[2]]
+        result(not left, f"{who}: no process and no file of the sandboxes remains", "\n".join(left))
     finally:
         host.close()
 
 
 def install(home):
     os.makedirs(f"{home}/bin", exist_ok=True)
+    os.makedirs(f"{home}/run", mode=0o700, exist_ok=True)
     for program in ("farstep", "farstep-worker"):
         shutil.copy(f"{BUILD}/{program}", f"{home}/bin/{program}")
 
