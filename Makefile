@@ -4,7 +4,7 @@
 # make deps         install all there is to install, and build the static libraries
 # make run          run the sample pipeline in a sandbox on this machine
 # make test         unit and integration tests; T=REGEX selects, JOBS=N at once
-# make bench | fuzz | fuzz-short | lint | lint-deps | install | clean | distclean
+# make bench | soak | fuzz | fuzz-short | lint | lint-deps | install | clean | distclean
 #
 # V=1 shows the commands. WERROR=1 (and CI) makes warnings errors. SAN=1 builds with the address
 # and undefined behaviour sanitizers into build/san, CC=clang with clang into build/clang; both
@@ -93,7 +93,7 @@ musl_end	= `gcc -print-file-name=crtendS.o` $(musl_crt)/crtn.o
 
 # --- all -----------------------------------------------------------------------------------------
 
-.PHONY: all deps run test bench fuzz fuzz-short lint lint-deps install clean distclean FORCE
+.PHONY: all deps run test bench soak fuzz fuzz-short lint lint-deps install clean distclean FORCE
 all: build/deps/complete $(programs)
 
 # Cheap when there is nothing to do; changes the date only when the libraries changed.
@@ -198,8 +198,11 @@ $(O)/tests/bench/%: $(O)/gnu/tests/bench/%.o $(everything)
 	$(call link)
 
 bench: all $(bench)
-	$(Q)for b in $(bench) $(wildcard tests/bench/*.sh); do \
-		echo "# $${b#$(O)/}"; BUILD=$(CURDIR)/$(O) $$b || exit; done
+	$(Q)BUILD=$(CURDIR)/$(O) python3 tests/bench/run.py
+
+# The fault tests at full length: 300 random kills, stops and cuts.
+soak: all
+	$(Q)RUNS=300 FULL=1 TEST_TIMEOUT=3000 BUILD=$(CURDIR)/$(O) tests/run.sh tests/fault/survive.py
 
 .SECONDARY:
 

@@ -191,6 +191,7 @@ static int set_network(struct options *o, const char *value, struct err *e)
 	if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
 		return err_set(e, ERR_UNSUPPORTED, 0, "--network '%s': host lists are not built yet; want off or on", value);
 	o->network = strcmp(value, "on") == 0;
+	o->network_off = !o->network;
 	return 0;
 }
 
@@ -349,6 +350,8 @@ int options_parse(struct options *o, const char *command, int argc, char **argv,
 	while (i < argc)
 		o->args[n++] = argv[i++];
 	o->n_args = n;
+	if (o->network_off && strcmp(o->target, "local") != 0)
+		return err_set(e, ERR_POLICY, 0, "--network off: target %s cannot keep the network away", o->target);
 	return 0;
 }
 

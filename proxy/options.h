@@ -23,7 +23,7 @@ struct options {
 	const char *target;		/* default "local" */
 	const char *template_name, *sandbox;
 	int64_t timeout_s;		/* whole run; 0: none */
-	bool network, keep, install_deps;
+	bool network, network_off, keep, install_deps;	/* network_off: asked for by name */
 	struct env_var *env;		/* --env, --env-from, --pass-env, --secret: in order, last wins */
 	size_t n_env;
 	/* run */

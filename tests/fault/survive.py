@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# timeout: 170
+# timeout: 1500
 """Whoever is killed, stopped or cut off in the middle: no false success, no byte missing or doubled, no
 step twice, nothing left behind.
 

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""make bench: every figure beside its baseline, measured in the same run."""
+import hashlib
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("BUILD", TOP + "/build")
+sys.path.insert(0, TOP + "/tests/integration")
+os.environ["BUILD"] = BUILD
+work = tempfile.mkdtemp(prefix="fb.")
+os.chdir(work)
+from lib_run import FARSTEP, call, pipeline, run, shell  # noqa: E402
+from lib_ws import WS, Worker, TOKEN  # noqa: E402
+
+BASE, ECHO = BUILD + "/tests/bench/base", BUILD + "/tests/bench/lws_echo"
+WORKER = BUILD + "/farstep-worker"
+null = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def cpu():
+    for line in open("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return "?"
+
+
+def ms(cmd):
+    t = time.perf_counter()
+    subprocess.run(cmd, **null, check=True)
+    return (time.perf_counter() - t) * 1e3
+
+
+def pairs(n, a, b):
+    """Medians of two things measured in turn, so that the machine's moods meet both."""
+    xs, ys = [], []
+    for _ in range(n):
+        xs.append(a())
+        ys.append(b())
+    return statistics.median(xs), statistics.median(ys)
+
+
+def number(*cmd):
+    return float(subprocess.run(cmd, capture_output=True, check=True, timeout=120).stdout)
+
+
+rows = []
+
+
+def row(what, ours, base, value, aim, limit, less=True):
+    good = value <= limit if less else value >= limit
+    best = value <= aim if less else value >= aim
+    rows.append((what, ours, base, "%.2f" % value, aim, limit, "aim" if best else "holds" if good else "MISSES"))
+    print("  " + what, flush=True)
+
+
+def rpc():
+    w = Worker("rpc")
+    echo = subprocess.Popen([ECHO, "serve", work + "/e"], **null)
+    while not os.path.exists(work + "/e"):
+        time.sleep(0.002)
+    text = '{"jsonrpc":"2.0","id":1,"method":"driver.list","params":{"category":"none"}}'
+    a, b = pairs(5, lambda: number(ECHO, "ping", w.path, "3000", TOKEN, text, "1"),
+                 lambda: number(ECHO, "ping", work + "/e", "3000", TOKEN, text, "0"))
+    row("empty RPC round trip / bare libwebsockets echo", "%.1f us" % a, "%.1f us" % b, a / b, 1.5, 3)
+    echo.kill()
+    echo.wait()
+    w.stop()
+
+
+def true_step():
+    """In one session, one after the other; the client here is Python's raw socket, so its cost is in it."""
+    w = Worker("steps")
+    c = WS(w.path)
+    c.open()
+    n, times = 300, []
+    for i in range(n):
+        p = {"step": "s%d" % i, "attempt": 1, "driver": "exec", "config": {"argv": [WORKER, "--version"]}}
+        t = time.perf_counter()
+        r = c.call("step.execute", p)
+        times.append((time.perf_counter() - t) * 1e3)
+        assert r["result"]["status"] == "success"
+        c.call("step.release", {"step": "s%d" % i, "attempt": 1})
+        c.send("event.ack", {"wseq": 1})
+    w.stop()
+    a = statistics.median(times)
+    b = number(BASE, "spawn", "300", WORKER)
+    row("a static program as a step - posix_spawn + wait (ms more)", "%.2f ms" % a, "%.2f ms" % b, a - b, 0.2, 0.5)
+
+
+def cold():
+    bwrap = ["bwrap", "--unshare-all", "--cap-drop", "ALL", "--new-session", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin",
+             "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--ro-bind", "/etc", "/etc", "--proc", "/proc", "--dev", "/dev",
+             "--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs", "/home", "--tmpfs", "/root", "--tmpfs", "/var", "/bin/true"]
+    a, b = pairs(30, lambda: ms([FARSTEP, "exec", "--", "/bin/true"]), lambda: ms(bwrap))
+    row("cold exec, local / bare bwrap", "%.1f ms" % a, "%.1f ms" % b, a / b, 2, 4)
+
+
+def start():
+    times = []
+    for i in range(20):
+        path = work + "/h%d" % i
+        t = time.perf_counter()
+        p = subprocess.Popen([WORKER, "--listen", "unix:" + path, "--token-sha256", hashlib.sha256(TOKEN.encode()).hexdigest()], **null)
+        while True:
+            try:
+                c = WS(path)
+                break
+            except OSError:
+                time.sleep(0.0002)
+        c.message()
+        times.append((time.perf_counter() - t) * 1e3)
+        p.terminate()
+        p.wait()
+    row("worker: start to hello (ms)", "%.1f ms" % statistics.median(times), "-", statistics.median(times), 5, 10)
+
+
+def flow():
+    size = 512 * 1024 * 1024
+
+    def ours():
+        t = time.perf_counter()
+        p = subprocess.Popen("'%s' exec --target native -- head -c %d /dev/zero | '%s' drain" % (FARSTEP, size, BASE), shell=True)
+        p.wait()
+        return size / 1e6 / (time.perf_counter() - t)
+    a, b = pairs(3, ours, lambda: number(BASE, "pipe", str(size)))
+    row("verified stdout / bare pipe", "%.0f MB/s" % a, "%.0f MB/s" % b, a / b, 0.2, 0.12, less=False)
+
+
+def many():
+    def per_step(n):
+        p = pipeline("m%d" % n, [{"id": "s%d" % i, "driver": "exec", "needs": [], "config": {"argv": ["/bin/true"]}} for i in range(n)])
+        t = time.perf_counter()
+        r = run(p, "-q", "-j2", target="native", timeout=300)
+        assert r.rc == 0, r.err
+        return (time.perf_counter() - t) * 1e3 / n
+    a, b = per_step(1000), per_step(250)
+    row("ms a step: 1,000 steps / 250 steps", "%.2f ms" % a, "%.2f ms" % b, a / b, 1.2, 1.5)
+
+
+def sizes():
+    w = Worker("idle")
+    c = WS(w.path)
+    c.message()
+    kids = subprocess.run(["pgrep", "-P", str(w.p.pid)], capture_output=True).stdout.split()
+    rss = 0
+    for p in [str(w.p.pid)] + [k.decode() for k in kids]:
+        for line in open("/proc/%s/status" % p):
+            if line.startswith("VmRSS"):
+                rss += int(line.split()[1])
+    w.stop()
+    row("idle memory, supervisor + worker (MiB)", "%.2f" % (rss / 1024), "-", rss / 1024, 2, 3)
+    kib = os.path.getsize(WORKER) / 1024
+    row("worker program (KiB)", "%.0f" % kib, "-", kib, 450, 600)
+    libs = len([l for l in subprocess.run(["ldd", FARSTEP], capture_output=True, text=True).stdout.splitlines() if "=>" in l])
+    row("shared libraries of farstep at start", str(libs), "-", libs, 3, 4)
+
+
+print("measuring on %s, %d cores, Linux %s" % (cpu(), os.cpu_count(), platform.release()))
+for part in (rpc, true_step, cold, start, flow, many, sizes):
+    part()
+print("\n%-58s %11s %11s %7s %6s %6s" % ("", "ours", "baseline", "value", "aim", "limit"))
+for r in rows:
+    print("%-58s %11s %11s %7s %6s %6s  %s" % r)
+sys.exit(any(r[-1] == "MISSES" for r in rows))
