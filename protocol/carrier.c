@@ -37,7 +37,8 @@ struct out_frame *carrier_frame(struct carrier *c, bool binary, bool bulk, size_
 	struct out_frame *f = c->spare;
 
 	if (c->queued + n > LIMIT_SEND_QUEUE_HARD) {
-		err_set(e, ERR_LIMIT, 0, "the peer does not read: %zu bytes wait to be sent", c->queued);
+		err_set(e, ERR_LIMIT, 0, "the peer does not read: %zu bytes wait to be sent",
+		        c->queued);
 		return NULL;
 	}
 	if (f && f->room >= n) {
@@ -75,7 +76,8 @@ int carrier_send_text(struct carrier *c, const void *p, size_t n, struct err *e)
 	struct out_frame *f;
 
 	if (n > LIMIT_TEXT)
-		return err_set(e, ERR_LIMIT, 0, "a message of %zu bytes does not fit into a frame", n);
+		return err_set(e, ERR_LIMIT, 0, "a message of %zu bytes does not fit into a frame",
+		               n);
 	f = carrier_frame(c, false, false, n, e);
 	if (!f)
 		return -1;
@@ -84,7 +86,8 @@ int carrier_send_text(struct carrier *c, const void *p, size_t n, struct err *e)
 	return 0;
 }
 
-int carrier_send_window(struct carrier *c, uint32_t channel, uint64_t durable, uint64_t limit, struct err *e)
+int carrier_send_window(struct carrier *c, uint32_t channel, uint64_t durable, uint64_t limit,
+                        struct err *e)
 {
 	struct out_frame *f = carrier_frame(c, true, false, FRAME_HEADER + 8, e);
 

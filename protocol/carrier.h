@@ -20,12 +20,12 @@
 #include "protocol/frame.h"
 #include "protocol/limits.h"
 
-#define CARRIER_HEADROOM 32	/* bytes before the payload that the driver may overwrite */
+#define CARRIER_HEADROOM 32 /* bytes before the payload that the driver may overwrite */
 
 enum close_code {
 	CLOSE_DONE = 1000,
 	CLOSE_AWAY = 1001,
-	CLOSE_LOST = 1006,	/* no close frame came */
+	CLOSE_LOST = 1006, /* no close frame came */
 	CLOSE_TOO_LARGE = 1009,
 	CLOSE_REPLACED = 4001,
 	CLOSE_PROTOCOL = 4002,
@@ -39,22 +39,28 @@ struct out_frame {
 	struct out_frame *next;
 	bool binary, bulk;
 	size_t len, room;
-	uint8_t mem[];		/* CARRIER_HEADROOM bytes, then the payload */
+	uint8_t mem[]; /* CARRIER_HEADROOM bytes, then the payload */
 };
-static inline uint8_t *out_frame_payload(struct out_frame *f) { return f->mem + CARRIER_HEADROOM; }
+static inline uint8_t *out_frame_payload(struct out_frame *f)
+{
+	return f->mem + CARRIER_HEADROOM;
+}
 
 struct carrier {
 	/* the driver's */
-	void (*kick)(struct carrier *c);	/* something waits to be written */
-	void (*close)(struct carrier *c, int code, const char *reason);	/* after what is queued; on_closed follows */
+	void (*kick)(struct carrier *c); /* something waits to be written */
+	void (*close)(struct carrier *c, int code,
+	              const char *reason); /* after what is queued; on_closed follows */
 	/* the upper layer's */
 	void (*on_frame)(struct carrier *c, bool binary, const uint8_t *p, size_t n);
-	void (*on_room)(struct carrier *c);	/* the bulk queue has room again */
+	void (*on_room)(struct carrier *c); /* the bulk queue has room again */
 	void (*on_closed)(struct carrier *c, int code, const char *reason);
 	void *user;
 	/* shared state */
-	struct { struct out_frame *head, **tail; } control, bulk;
-	size_t queued;		/* payload bytes in both */
+	struct {
+		struct out_frame *head, **tail;
+	} control, bulk;
+	size_t queued; /* payload bytes in both */
 	size_t queued_bulk;
 	struct out_frame *spare;
 	bool closing;
@@ -62,16 +68,20 @@ struct carrier {
 };
 
 void carrier_init(struct carrier *c);
-void carrier_release(struct carrier *c);	/* frees the queues, not c */
+void carrier_release(struct carrier *c); /* frees the queues, not c */
 
 /* A new frame of exactly n payload bytes, to be filled and pushed; NULL: ERR_NO_MEMORY, or
  * ERR_LIMIT when a peer that does not read let LIMIT_SEND_QUEUE_HARD pile up. */
 struct out_frame *carrier_frame(struct carrier *c, bool binary, bool bulk, size_t n, struct err *e);
 void carrier_push(struct carrier *c, struct out_frame *f);
 int carrier_send_text(struct carrier *c, const void *p, size_t n, struct err *e);
-int carrier_send_window(struct carrier *c, uint32_t channel, uint64_t durable, uint64_t limit, struct err *e);
+int carrier_send_window(struct carrier *c, uint32_t channel, uint64_t durable, uint64_t limit,
+                        struct err *e);
 /* Is there room for one more bulk frame? */
-static inline bool carrier_has_room(const struct carrier *c) { return !c->closing && c->queued_bulk < LIMIT_SEND_QUEUE; }
+static inline bool carrier_has_room(const struct carrier *c)
+{
+	return !c->closing && c->queued_bulk < LIMIT_SEND_QUEUE;
+}
 
 /* For drivers: the next frame to write, NULL if none; give it back with carrier_written. */
 struct out_frame *carrier_take(struct carrier *c);

@@ -6,65 +6,66 @@
 #define FARSTEP_LIMITS_H
 
 /* frames */
-#define LIMIT_TEXT (256 * 1024)		/* bytes of a text frame */
-#define LIMIT_DATA (64 * 1024)		/* payload of a binary frame */
+#define LIMIT_TEXT       (256 * 1024) /* bytes of a text frame */
+#define LIMIT_DATA       (64 * 1024)  /* payload of a binary frame */
 #define LIMIT_JSON_DEPTH 32
-#define LIMIT_BATCH 64			/* requests in one batch */
-#define LIMIT_RPC_ID 128		/* bytes of a request id */
-#define LIMIT_IN_FLIGHT 256		/* requests without an answer, per connection */
-#define LIMIT_CHANNELS 256		/* bound channels, per connection */
+#define LIMIT_BATCH      64  /* requests in one batch */
+#define LIMIT_RPC_ID     128 /* bytes of a request id */
+#define LIMIT_IN_FLIGHT  256 /* requests without an answer, per connection */
+#define LIMIT_CHANNELS   256 /* bound channels, per connection */
 
 /* connections */
-#define LIMIT_UNAUTHENTICATED 32
+#define LIMIT_UNAUTHENTICATED    32
 #define LIMIT_UNAUTHENTICATED_MS 2000
-#define LIMIT_CONNECTIONS 64		/* authenticated */
-#define LIMIT_SEND_QUEUE (1024 * 1024)	/* bytes waiting in a carrier: then streams are not read */
-#define LIMIT_SEND_QUEUE_HARD (8 * 1024 * 1024) /* a peer that does not read is dropped here */
-#define HEARTBEAT_MS 10000
-#define LINK_DEAD_MS 25000
+#define LIMIT_CONNECTIONS        64            /* authenticated */
+/* bytes waiting in a carrier: then streams are not read */
+#define LIMIT_SEND_QUEUE         (1024 * 1024)
+#define LIMIT_SEND_QUEUE_HARD    (8 * 1024 * 1024) /* a peer that does not read is dropped here */
+#define HEARTBEAT_MS             10000
+#define LINK_DEAD_MS             25000
 
 /* sessions and steps */
-#define LIMIT_SESSIONS 64
-#define LIMIT_STEPS_RUNNING 64		/* at once, per session */
-#define LIMIT_STEPS 20000		/* in the table, per session */
-#define LIMIT_STEP_ID 64
-#define LIMIT_RUN_ID 64
-#define LIMIT_ATTEMPT 1000
-#define LIMIT_ARGV 1024			/* arguments of an exec step */
-#define LIMIT_ENV 1024			/* variables of a step */
-#define LIMIT_INPUTS 256
-#define LIMIT_GLOBS 256
-#define LIMIT_SECRETS_BYTES (128 * 1024)	/* env and secrets of one session */
-#define LEASE_DEFAULT_MS 300000
-#define LEASE_MAX_MS 86400000
-#define LEASE_RENEW_MS 60000
-#define GRACE_DEFAULT_MS 5000
-#define GRACE_MAX_MS 600000
-#define LINGER_DEFAULT_MS 2000
-#define LINGER_MAX_MS 60000
-#define TIMEOUT_MAX_MS 2592000000LL	/* 30 days */
+#define LIMIT_SESSIONS      64
+#define LIMIT_STEPS_RUNNING 64    /* at once, per session */
+#define LIMIT_STEPS         20000 /* in the table, per session */
+#define LIMIT_STEP_ID       64
+#define LIMIT_RUN_ID        64
+#define LIMIT_ATTEMPT       1000
+#define LIMIT_ARGV          1024 /* arguments of an exec step */
+#define LIMIT_ENV           1024 /* variables of a step */
+#define LIMIT_INPUTS        256
+#define LIMIT_GLOBS         256
+#define LIMIT_SECRETS_BYTES (128 * 1024) /* env and secrets of one session */
+#define LEASE_DEFAULT_MS    300000
+#define LEASE_MAX_MS        86400000
+#define LEASE_RENEW_MS      60000
+#define GRACE_DEFAULT_MS    5000
+#define GRACE_MAX_MS        600000
+#define LINGER_DEFAULT_MS   2000
+#define LINGER_MAX_MS       60000
+#define TIMEOUT_MAX_MS      2592000000LL /* 30 days */
 
 /* streams */
-#define LIMIT_SPOOL (64 * 1024 * 1024)	/* unacknowledged bytes of one stream on disk */
-#define WINDOW_STREAM (4 * 1024 * 1024)	/* what the proxy grants ahead */
-#define WINDOW_STDIN (256 * 1024)	/* what the worker grants ahead */
-#define WINDOW_UPLOAD (8 * 1024 * 1024)
-#define LIMIT_EVENT_LINE (64 * 1024)	/* one line on descriptor 3 */
-#define LIMIT_EVENT_WINDOW 512		/* events sent beyond the last acknowledged */
+#define LIMIT_SPOOL        (64 * 1024 * 1024) /* unacknowledged bytes of one stream on disk */
+#define WINDOW_STREAM      (4 * 1024 * 1024)  /* what the proxy grants ahead */
+#define WINDOW_STDIN       (256 * 1024)       /* what the worker grants ahead */
+#define WINDOW_UPLOAD      (8 * 1024 * 1024)
+#define LIMIT_EVENT_LINE   (64 * 1024) /* one line on descriptor 3 */
+#define LIMIT_EVENT_WINDOW 512         /* events sent beyond the last acknowledged */
 
 /* packages and artifacts */
-#define LIMIT_PACKAGE (4LL * 1024 * 1024 * 1024)	/* compressed */
-#define LIMIT_UNPACKED (16LL * 1024 * 1024 * 1024)	/* bytes of all files */
-#define LIMIT_UNPACK_RATIO 2000				/* output per compressed byte, past the first 64 MiB */
-#define LIMIT_ENTRIES 1000000
-#define LIMIT_PATH 4096
-#define LIMIT_PATH_DEPTH 64
+#define LIMIT_PACKAGE         (4LL * 1024 * 1024 * 1024)  /* compressed */
+#define LIMIT_UNPACKED        (16LL * 1024 * 1024 * 1024) /* bytes of all files */
+#define LIMIT_UNPACK_RATIO    2000 /* output per compressed byte, past the first 64 MiB */
+#define LIMIT_ENTRIES         1000000
+#define LIMIT_PATH            4096
+#define LIMIT_PATH_DEPTH      64
 #define LIMIT_ZSTD_WINDOW_LOG 23
-#define LIMIT_ARTIFACTS 100000		/* files of one step */
-#define LIMIT_MANIFEST (32 * 1024 * 1024)
+#define LIMIT_ARTIFACTS       100000 /* files of one step */
+#define LIMIT_MANIFEST        (32 * 1024 * 1024)
 
 /* files and lines of the command line */
-#define LIMIT_PIPELINE_FILE (8 * 1024 * 1024)
-#define LIMIT_MASK_SECRET_MIN 8		/* shorter values are masked only when named by --secret */
+#define LIMIT_PIPELINE_FILE   (8 * 1024 * 1024)
+#define LIMIT_MASK_SECRET_MIN 8 /* shorter values are masked only when named by --secret */
 
 #endif

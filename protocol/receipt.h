@@ -15,13 +15,39 @@
 #include "protocol/base/hash.h"
 #include "protocol/limits.h"
 
-enum exit_kind { EXIT_EXITED, EXIT_SIGNALED, EXIT_TIMEOUT, EXIT_CANCELLED, EXIT_SPAWN_FAILED, EXIT_LOST, EXIT_KINDS };
-enum step_status { STATUS_SUCCESS, STATUS_ERROR, STATUS_TIMEOUT, STATUS_CANCELLED, STATUS_RESOURCE_LIMIT,
-		   STATUS_SECURITY_VIOLATION, STATUS_SKIPPED, STATUS_LOST, STATUS_COUNT };
-enum spawn_stage { STAGE_NONE, STAGE_FORK, STAGE_PGRP, STAGE_STDIO, STAGE_CWD, STAGE_FDS, STAGE_EXEC, STAGE_COUNT };
+enum exit_kind {
+	EXIT_EXITED,
+	EXIT_SIGNALED,
+	EXIT_TIMEOUT,
+	EXIT_CANCELLED,
+	EXIT_SPAWN_FAILED,
+	EXIT_LOST,
+	EXIT_KINDS
+};
+enum step_status {
+	STATUS_SUCCESS,
+	STATUS_ERROR,
+	STATUS_TIMEOUT,
+	STATUS_CANCELLED,
+	STATUS_RESOURCE_LIMIT,
+	STATUS_SECURITY_VIOLATION,
+	STATUS_SKIPPED,
+	STATUS_LOST,
+	STATUS_COUNT
+};
+enum spawn_stage {
+	STAGE_NONE,
+	STAGE_FORK,
+	STAGE_PGRP,
+	STAGE_STDIO,
+	STAGE_CWD,
+	STAGE_FDS,
+	STAGE_EXEC,
+	STAGE_COUNT
+};
 
 const char *exit_kind_name(enum exit_kind k);
-const char *status_name(enum step_status s);	/* "success" ... as in the contract */
+const char *status_name(enum step_status s); /* "success" ... as in the contract */
 int status_by_name(const char *name, enum step_status *ret, struct err *e);
 const char *spawn_stage_name(enum spawn_stage s);
 
@@ -40,28 +66,32 @@ struct receipt {
 	enum step_status status;
 	struct {
 		enum exit_kind kind;
-		int code, signal;	/* code: 0-255, 128+n for signal n, 127/126 for spawn failures; signal: 0 if none */
+		int code,
+			/* code: 0-255, 128+n for signal n, 127/126 for spawn failures; signal:
+			 * 0 if none */
+			signal;
 		bool core;
-		char by[16];		/* "timeout", "cancel", "lease", "shutdown" or "" */
-		int sys;		/* errno of a spawn failure */
+		char by[16]; /* "timeout", "cancel", "lease", "shutdown" or "" */
+		int sys;     /* errno of a spawn failure */
 		enum spawn_stage stage;
 	} exit;
 	uint64_t stdin_bytes;
 	struct stream_sum out, err, events;
 	struct {
 		uint64_t count, bytes, manifest_bytes;
-		char sha256[SHA256_HEX];	/* of the manifest's bytes; of nothing when there are none */
+		char sha256
+			[SHA256_HEX]; /* of the manifest's bytes; of nothing when there are none */
 	} artifacts;
-	char refused[8][256];	/* "path: reason"; unused ones empty */
+	char refused[8][256]; /* "path: reason"; unused ones empty */
 	struct {
 		double wall_ms, user_ms, sys_ms;
 		int64_t max_rss_kb, read_kb, written_kb;
 	} usage;
 	int leftovers;
-	bool said_complete, said_success;	/* the step's own `complete` line */
-	int64_t rows;				/* -1: none reported */
-	char error[512];			/* why it is no success, for people; "" at success */
-	uint64_t started_us, ended_us;		/* real time */
+	bool said_complete, said_success; /* the step's own `complete` line */
+	int64_t rows;                     /* -1: none reported */
+	char error[512];                  /* why it is no success, for people; "" at success */
+	uint64_t started_us, ended_us;    /* real time */
 };
 
 void receipt_init(struct receipt *r);
@@ -72,8 +102,10 @@ int receipt_print(const struct receipt *r, struct buf *out, struct err *e);
 /* Parses untrusted text: ERR_INTEGRITY when it is no receipt. */
 int receipt_parse(const char *text, size_t len, struct receipt *ret, struct err *e);
 /* hex(HMAC-SHA256(step_key, text)) */
-void receipt_sign(const uint8_t step_key[SHA256_LEN], const char *text, size_t len, char hmac[SHA256_HEX]);
+void receipt_sign(const uint8_t step_key[SHA256_LEN], const char *text, size_t len,
+                  char hmac[SHA256_HEX]);
 /* ERR_INTEGRITY when the signature is not that of the text. Constant time. */
-int receipt_check(const uint8_t step_key[SHA256_LEN], const char *text, size_t len, const char *hmac, struct err *e);
+int receipt_check(const uint8_t step_key[SHA256_LEN], const char *text, size_t len,
+                  const char *hmac, struct err *e);
 
 #endif

@@ -7,8 +7,8 @@
 #include "protocol/limits.h"
 
 /* In this order, whatever the order in the request. */
-static const char *const members[] = { "step",	  "attempt",	"driver",   "config",	 "inputs",
-				       "env",	  "collect",	"timeout_ms", "grace_ms", "linger_ms" };
+static const char *const members[] = { "step", "attempt", "driver",     "config",   "inputs",
+	                               "env",  "collect", "timeout_ms", "grace_ms", "linger_ms" };
 
 int step_body_digest(const json *params, char hex[SHA256_HEX], struct err *e)
 {
@@ -41,7 +41,8 @@ int step_body_digest(const json *params, char hex[SHA256_HEX], struct err *e)
 
 bool step_id_is_good(const char *id)
 {
-	static const char word[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+	static const char word[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
 	size_t n = strspn(id, word);
 
 	return n > 0 && n <= LIMIT_STEP_ID && !id[n] && id[0] != '.' && id[0] != '-';

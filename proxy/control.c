@@ -19,7 +19,7 @@
 #include "proxy/userkey.h"
 
 #define REQUEST_MAX 4096
-#define ANSWER_MAX (64 * 1024 * 1024)
+#define ANSWER_MAX  (64 * 1024 * 1024)
 
 struct control {
 	struct run *run;
@@ -36,7 +36,8 @@ static int address(struct sockaddr_un *a, const char *run, struct err *e)
 		return -1;
 	memset(a, 0, sizeof(*a));
 	a->sun_family = AF_UNIX;
-	if ((size_t)snprintf(a->sun_path, sizeof(a->sun_path), "%.80s/%s.s", base, run) >= sizeof(a->sun_path))
+	if ((size_t)snprintf(a->sun_path, sizeof(a->sun_path), "%.80s/%s.s", base, run) >=
+	    sizeof(a->sun_path))
 		return err_set(e, ERR_LIMIT, 0, "the path of the runtime directory is too long");
 	return 0;
 }
@@ -47,7 +48,8 @@ static void cancel(struct run *r, const json *v, struct buf *out)
 	struct err e = ERR_INIT;
 
 	if (step) {
-		buf_printf(out, NULL, "{\"cancelled\":%s}", run_step_cancel(r, step) ? "true" : "false");
+		buf_printf(out, NULL, "{\"cancelled\":%s}",
+		           run_step_cancel(r, step) ? "true" : "false");
 		return;
 	}
 	buf_printf(out, NULL, "{\"cancelled\":%s}", r->stopping ? "false" : "true");
@@ -59,8 +61,11 @@ static void answer(struct control *c, int fd)
 {
 	char request[REQUEST_MAX];
 	ssize_t n = recv(fd, request, sizeof(request), 0);
-	json *v = n > 0 ? json_parse(request, strcspn(request, "\n") < (size_t)n ? strcspn(request, "\n") : (size_t)n,
-				     REQUEST_MAX, 4, NULL) : NULL;
+	json *v = n > 0 ? json_parse(request,
+	                             strcspn(request, "\n") < (size_t)n ? strcspn(request, "\n")
+	                                                                : (size_t)n,
+	                             REQUEST_MAX, 4, NULL)
+	                : NULL;
 	const char *what = json_string(json_get(v, "do"));
 	struct buf out;
 
@@ -80,7 +85,7 @@ static void answer(struct control *c, int fd)
 static void on_connection(struct loop_io *io, unsigned got)
 {
 	struct control *c = (struct control *)((char *)io - offsetof(struct control, io));
-	const struct timeval wait = { 0, 200000 };	/* a local peer has its line ready */
+	const struct timeval wait = { 0, 200000 }; /* a local peer has its line ready */
 	auto_close int fd = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC);
 
 	(void)got;
@@ -107,11 +112,12 @@ struct control *control_open(struct run *r, struct err *e)
 		control_close(c);
 		return NULL;
 	}
-	unlink(c->at.sun_path);	/* the run directory's lock says that it is ours */
+	unlink(c->at.sun_path); /* the run directory's lock says that it is ours */
 	mask = umask(077);
 	bound = bind(c->fd, (struct sockaddr *)&c->at, sizeof(c->at));
 	umask(mask);
-	if (bound < 0 || listen(c->fd, 8) < 0 || loop_io_start(r->loop, &c->io, c->fd, LOOP_IN, on_connection, e) < 0) {
+	if (bound < 0 || listen(c->fd, 8) < 0 ||
+	    loop_io_start(r->loop, &c->io, c->fd, LOOP_IN, on_connection, e) < 0) {
 		err_set(e, ERR_SYS, errno, "%s", c->at.sun_path);
 		control_close(c);
 		return NULL;
@@ -154,5 +160,6 @@ int control_ask(const char *run, const char *request, struct buf *out, struct er
 		if (n > 0)
 			buf_commit(out, (size_t)n);
 	} while (n > 0);
-	return n < 0 ? err_set(e, ERR_DEADLINE, errno, "run %s: its proxy does not answer", run) : 0;
+	return n < 0 ? err_set(e, ERR_DEADLINE, errno, "run %s: its proxy does not answer", run)
+	             : 0;
 }

@@ -29,7 +29,9 @@ static void show_status(struct display *d)
 
 	if (!d->tty || !d->running)
 		return;
-	put(d, text, (size_t)snprintf(text, sizeof(text), "[%d/%d] %d running", d->done, d->total, d->running));
+	put(d, text,
+	    (size_t)snprintf(text, sizeof(text), "[%d/%d] %d running", d->done, d->total,
+	                     d->running));
 	d->status_shown = true;
 }
 
@@ -75,9 +77,11 @@ static void on_step_end(struct display *d, const json *f, bool good)
 	d->done++;
 	d->running--;
 	if (good)
-		line(d, "\033[32m", "step %s: success in %.0f ms", text_of(f, "step_id"), number_of(f, "duration_ms"));
+		line(d, "\033[32m", "step %s: success in %.0f ms", text_of(f, "step_id"),
+		     number_of(f, "duration_ms"));
 	else
-		line(d, "\033[31m", "step %s: %s: %s", text_of(f, "step_id"), text_of(f, "status"), text_of(f, "error"));
+		line(d, "\033[31m", "step %s: %s: %s", text_of(f, "step_id"), text_of(f, "status"),
+		     text_of(f, "error"));
 }
 
 void display_event(void *display, const char *event, const json *f)
@@ -95,12 +99,14 @@ void display_event(void *display, const char *event, const json *f)
 		on_step_end(d, f, false);
 	} else if (strcmp(event, "step_skipped") == 0) {
 		d->done++;
-		line(d, "\033[33m", "step %s: skipped because of %s", text_of(f, "step_id"), text_of(f, "because"));
+		line(d, "\033[33m", "step %s: skipped because of %s", text_of(f, "step_id"),
+		     text_of(f, "because"));
 	} else if (strcmp(event, "progress") == 0) {
-		line(d, NULL, "step %s: %.0f of %.0f %s", text_of(f, "step_id"), number_of(f, "current"), number_of(f, "total"),
-		     text_of(f, "unit"));
+		line(d, NULL, "step %s: %.0f of %.0f %s", text_of(f, "step_id"),
+		     number_of(f, "current"), number_of(f, "total"), text_of(f, "unit"));
 	} else if (strcmp(event, "log") == 0) {
-		line(d, NULL, "step %s: %s: %s", text_of(f, "step_id"), text_of(f, "level"), text_of(f, "message"));
+		line(d, NULL, "step %s: %s: %s", text_of(f, "step_id"), text_of(f, "level"),
+		     text_of(f, "message"));
 	} else if (strcmp(event, "warning") == 0) {
 		line(d, "\033[33m", "warning: %s", text_of(f, "message"));
 	} else if (strcmp(event, "sandbox_created") == 0) {
@@ -110,7 +116,8 @@ void display_event(void *display, const char *event, const json *f)
 	} else if (strcmp(event, "reattached") == 0) {
 		line(d, NULL, "attached");
 	} else if (strcmp(event, "run_complete") == 0) {
-		line(d, "\033[32m", "%.0f steps proved in %.0f ms", number_of(f, "steps_completed"), number_of(f, "duration_ms"));
+		line(d, "\033[32m", "%.0f steps proved in %.0f ms", number_of(f, "steps_completed"),
+		     number_of(f, "duration_ms"));
 	} else if (d->verbose > 0) {
 		line(d, NULL, "%s", event);
 	}

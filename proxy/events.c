@@ -27,7 +27,7 @@ enum {
 struct line {
 	const struct mask_set *secrets;
 	struct buf text;
-	struct buf masked;	/* scratch */
+	struct buf masked; /* scratch */
 	struct jw w;
 };
 
@@ -240,7 +240,8 @@ static void announce(struct events *ev, const struct buf *line, const char *even
 }
 
 /* Ends the line and writes it: an event, or with is_metric a metric. */
-static int line_write(struct line *l, struct events *ev, const char *event, bool is_metric, struct err *e)
+static int line_write(struct line *l, struct events *ev, const char *event, bool is_metric,
+                      struct err *e)
 {
 	jw_end(&l->w);
 	if (jw_done(&l->w, e) < 0 || buf_putc(&l->text, '\n', e) < 0)
@@ -290,7 +291,10 @@ enum from { E_WORKER, E_PROXY, E_STEP };
 
 static bool is_proxys(const char *event)
 {
-	static const struct { const char *name; enum from from; } rows[] = {
+	static const struct {
+		const char *name;
+		enum from from;
+	} rows[] = {
 #define EVENT(id, name, from, fields) { name, from },
 #include "protocol/events.def"
 #undef EVENT
@@ -317,7 +321,7 @@ static bool is_time(const char *ts)
 struct worker_event {
 	int64_t wseq;
 	const char *ts, *event;
-	const json *data;	/* an object or NULL */
+	const json *data; /* an object or NULL */
 };
 
 static int read_worker_event(const json *params, struct worker_event *ret, struct err *e)
@@ -329,16 +333,20 @@ static int read_worker_event(const json *params, struct worker_event *ret, struc
 	    json_req_str(params, "event", "event", &ret->event, e) < 0 ||
 	    json_opt_obj(params, "event", "data", &ret->data, e) < 0)
 		return err_set(e, ERR_PROTO, 0, "worker: %s", e ? e->msg : "");
-	if ((step && json_type(step) != JSON_STRING) || (attempt && json_type(attempt) != JSON_NUMBER))
-		return err_set(e, ERR_PROTO, 0, "worker: event.step_id, event.attempt: want a string and a number");
+	if ((step && json_type(step) != JSON_STRING) ||
+	    (attempt && json_type(attempt) != JSON_NUMBER))
+		return err_set(e, ERR_PROTO, 0,
+		               "worker: event.step_id, event.attempt: want a string and a number");
 	if (!is_time(ret->ts))
 		return err_set(e, ERR_PROTO, 0, "worker: event.ts: no time: '%.40s'", ret->ts);
 	if (is_proxys(ret->event))
-		return err_set(e, ERR_PROTO, 0, "worker: event '%s' is not the worker's to send", ret->event);
+		return err_set(e, ERR_PROTO, 0, "worker: event '%s' is not the worker's to send",
+		               ret->event);
 	return 0;
 }
 
-static int put_event(struct events *ev, const json *params, const struct worker_event *w, struct err *e)
+static int put_event(struct events *ev, const json *params, const struct worker_event *w,
+                     struct err *e)
 {
 	struct line l;
 	int ret;
@@ -355,7 +363,8 @@ static int put_event(struct events *ev, const json *params, const struct worker_
 	return ret;
 }
 
-static int put_metric(struct events *ev, const json *params, const struct worker_event *w, struct err *e)
+static int put_metric(struct events *ev, const json *params, const struct worker_event *w,
+                      struct err *e)
 {
 	const char *name;
 	struct line l;
@@ -393,8 +402,9 @@ int events_put_worker(struct events *ev, const json *params, struct err *e)
 	if ((uint64_t)w.wseq <= ev->wseq)
 		return 0;
 	if ((uint64_t)w.wseq != ev->wseq + 1)
-		return err_set(e, ERR_PROTO, 0, "worker: event %lld after event %llu: some are missing",
-			       (long long)w.wseq, (unsigned long long)ev->wseq);
+		return err_set(e, ERR_PROTO, 0,
+		               "worker: event %lld after event %llu: some are missing",
+		               (long long)w.wseq, (unsigned long long)ev->wseq);
 	is_metric = strcmp(w.event, "metric") == 0;
 	if ((is_metric ? put_metric : put_event)(ev, params, &w, e) < 0)
 		return -1;
@@ -443,7 +453,8 @@ static int look_at(struct position *pos, const char *line, size_t n, struct err 
 		return -1;
 	if (json_opt_int(v, "line", "wseq", 1, JSON_INT_MAX, &wseq, e) < 0)
 		return -1;
-	if (pos->wants_seq && !pos->has_seq && json_req_int(v, "line", "seq", 1, JSON_INT_MAX, &seq, e) < 0)
+	if (pos->wants_seq && !pos->has_seq &&
+	    json_req_int(v, "line", "seq", 1, JSON_INT_MAX, &seq, e) < 0)
 		return -1;
 	if (!pos->has_seq)
 		pos->seq = (uint64_t)seq;
@@ -454,13 +465,14 @@ static int look_at(struct position *pos, const char *line, size_t n, struct err 
 
 /* The lines of win[0 .. n), which ends with a newline, from the last; *left is where the
  * first that was not looked at ends. */
-static int look_back(struct position *pos, const char *win, size_t n, bool is_begin, size_t *left, struct err *e)
+static int look_back(struct position *pos, const char *win, size_t n, bool is_begin, size_t *left,
+                     struct err *e)
 {
 	for (*left = n; *left > 0;) {
 		size_t from = line_start(win, *left - 1);
 		int got;
 
-		if (from == 0 && !is_begin)	/* the line begins before the window */
+		if (from == 0 && !is_begin) /* the line begins before the window */
 			return *left == n ? err_set(e, ERR_INTEGRITY, 0, "a line is too long") : 0;
 		got = look_at(pos, win + from, *left - 1 - from, e);
 		if (got)
@@ -517,7 +529,8 @@ static int cut_torn(int fd, off_t *size, struct err *e)
 
 static int open_file(int dirfd, const char *name, struct position *pos, struct err *e)
 {
-	auto_close int fd = openat(dirfd, name, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	auto_close int fd =
+		openat(dirfd, name, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
@@ -527,7 +540,8 @@ static int open_file(int dirfd, const char *name, struct position *pos, struct e
 	return take_fd(&fd);
 }
 
-int events_open(struct events *ev, int dirfd, const char *session, const struct mask_set *secrets, struct err *e)
+int events_open(struct events *ev, int dirfd, const char *session, const struct mask_set *secrets,
+                struct err *e)
 {
 	struct position events = { .wants_seq = true }, metrics = { 0 };
 	struct err why;
@@ -537,7 +551,7 @@ int events_open(struct events *ev, int dirfd, const char *session, const struct 
 	*ev = (struct events){ .fd = -1, .metrics_fd = -1, .live_fd = -1, .secrets = secrets };
 	if (strlen(session) >= sizeof(ev->session))
 		return err_set(e, ERR_LIMIT, 0, "session '%.80s': the name is too long", session);
-	strcpy(ev->session, session);
+	snprintf(ev->session, sizeof(ev->session), "%s", session);
 	ev->fd = open_file(dirfd, "events.jsonl", &events, e);
 	if (ev->fd >= 0)
 		ev->metrics_fd = open_file(dirfd, "metrics.jsonl", &metrics, e);

@@ -16,12 +16,12 @@
 #include "proxy/mask.h"
 
 struct events {
-	int fd, metrics_fd;	/* O_APPEND */
-	int live_fd;		/* --events: a copy of each line of events.jsonl; -1: none; borrowed.
+	int fd, metrics_fd; /* O_APPEND */
+	int live_fd;        /* --events: a copy of each line of events.jsonl; -1: none; borrowed.
 				 * A reader that has gone ends the copies, not the run. */
 	char session[80];
 	uint64_t seq, wseq;
-	const struct mask_set *secrets;	/* borrowed; may be NULL */
+	const struct mask_set *secrets; /* borrowed; may be NULL */
 	/* the display's hook: called after each event was written.  fields is the line as it was
 	 * written (masked, flat, with ts, session and seq), borrowed for the call; for a metric
 	 * its line in metrics.jsonl */
@@ -31,7 +31,8 @@ struct events {
 
 /* Opens (appends to) the files in dirfd; finds seq and wseq from what is there (a torn last
  * line is cut off).  Sets live_fd to -1 and no hook.  After a failure nothing is open. */
-int events_open(struct events *ev, int dirfd, const char *session, const struct mask_set *secrets, struct err *e);
+int events_open(struct events *ev, int dirfd, const char *session, const struct mask_set *secrets,
+                struct err *e);
 void events_close(struct events *ev);
 /* A proxy event.  fields: text of a JSON object, NULL = {}. */
 int events_put(struct events *ev, const char *event, const char *fields, struct err *e);

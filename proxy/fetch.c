@@ -59,9 +59,14 @@ static int check_entry(const json *file, uint64_t *bytes, struct err *e)
 	uint64_t size = 0;
 
 	if (!fs_path_is_clean(field(file, "path")))
-		return err_set(e, ERR_INTEGRITY, 0, "artifact manifest: '%.200s' is no clean relative path", field(file, "path"));
-	if (strlen(field(file, "sha256")) != SHA256_HEX - 1 || json_req_u64(file, "artifact", "size", &size, e) < 0)
-		return err_set(e, ERR_INTEGRITY, 0, "artifact manifest: '%.200s' has no size or digest", field(file, "path"));
+		return err_set(e, ERR_INTEGRITY, 0,
+		               "artifact manifest: '%.200s' is no clean relative path",
+		               field(file, "path"));
+	if (strlen(field(file, "sha256")) != SHA256_HEX - 1 ||
+	    json_req_u64(file, "artifact", "size", &size, e) < 0)
+		return err_set(e, ERR_INTEGRITY, 0,
+		               "artifact manifest: '%.200s' has no size or digest",
+		               field(file, "path"));
 	*bytes += size;
 	return 0;
 }
@@ -76,22 +81,26 @@ static int parse_manifest(struct fetch *f, struct err *e)
 	hash_update(&h, buf_data(&f->manifest), buf_len(&f->manifest));
 	hash_hex(&h, hex);
 	if (strcmp(hex, f->manifest_sha256) != 0)
-		return err_set(e, ERR_INTEGRITY, 0, "the artifact manifest is not the one that the receipt names");
-	f->list = json_parse((const char *)buf_data(&f->manifest), buf_len(&f->manifest), LIMIT_MANIFEST, 4, e);
+		return err_set(e, ERR_INTEGRITY, 0,
+		               "the artifact manifest is not the one that the receipt names");
+	f->list = json_parse((const char *)buf_data(&f->manifest), buf_len(&f->manifest),
+	                     LIMIT_MANIFEST, 4, e);
 	if (!f->list)
 		return err_wrap(e, "artifact manifest");
 	for (const json *v = json_first(f->list); v; v = json_next(v))
 		if (check_entry(v, &bytes, e) < 0)
 			return -1;
 	if (bytes != f->total - f->manifest_bytes)
-		return err_set(e, ERR_INTEGRITY, 0, "artifact manifest: sizes do not add up to the receipt's");
+		return err_set(e, ERR_INTEGRITY, 0,
+		               "artifact manifest: sizes do not add up to the receipt's");
 	f->files = calloc(json_count(f->list) + 1, sizeof(*f->files));
 	if (!f->files)
 		return err_set(e, ERR_NO_MEMORY, 0, "artifacts");
 	if (json_count(f->list) && fs_mkdirs(f->parent_fd, f->dir, 0700, e) < 0)
 		return -1;
 	if (json_count(f->list)) {
-		f->dir_fd = openat(f->parent_fd, f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		f->dir_fd = openat(f->parent_fd, f->dir,
+		                   O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 		if (f->dir_fd < 0)
 			return err_set(e, ERR_SYS, errno, "%s", f->dir);
 	}
@@ -103,7 +112,8 @@ static int begin_file(struct fetch *f, struct err *e)
 {
 	json_req_u64(f->current, "artifact", "size", &f->file_left, e);
 	hash_init(&f->hash);
-	f->file_fd = openat(f->dir_fd, PART, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	f->file_fd = openat(f->dir_fd, PART, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+	                    0600);
 	return f->file_fd < 0 ? err_set(e, ERR_SYS, errno, "%s", f->dir) : 0;
 }
 
@@ -115,8 +125,11 @@ static int end_file(struct fetch *f, struct err *e)
 
 	hash_hex(&f->hash, one->sha256);
 	if (strcmp(one->sha256, field(f->current, "sha256")) != 0)
-		return err_set(e, ERR_INTEGRITY, 0, "artifact '%s': other bytes than the manifest names; did something change it after "
-						    "its step ended?", path);
+		return err_set(e, ERR_INTEGRITY, 0,
+		               "artifact '%s': other bytes than the manifest names; did something "
+		               "change it after "
+		               "its step ended?",
+		               path);
 	json_opt_int(f->current, "", "mode", 0, 0777, &mode, NULL);
 	fchmod(f->file_fd, (mode_t)(mode & 0755) | 0600);
 	close_fd(&f->file_fd);
@@ -143,7 +156,9 @@ static int write_files(struct fetch *f, const uint8_t *p, size_t n, struct err *
 
 		if (f->file_fd < 0) {
 			if (!f->current)
-				return n ? err_set(e, ERR_INTEGRITY, 0, "artifacts: more bytes than the manifest says") : 0;
+				return n ? err_set(e, ERR_INTEGRITY, 0,
+				                   "artifacts: more bytes than the manifest says")
+				         : 0;
 			if (begin_file(f, e) < 0)
 				return -1;
 		}

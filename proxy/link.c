@@ -9,11 +9,11 @@
 #include "protocol/base/log.h"
 #include "protocol/base/version.h"
 
-#define ACK_EVERY 64
-#define ACK_MS 100
-#define FIRST_RETRY_MS 1	/* a worker on this machine is there within milliseconds */
-#define MAX_RETRY_MS 1000
-#define OPEN_MS 10000		/* from connected to session open */
+#define ACK_EVERY      64
+#define ACK_MS         100
+#define FIRST_RETRY_MS 1 /* a worker on this machine is there within milliseconds */
+#define MAX_RETRY_MS   1000
+#define OPEN_MS        10000 /* from connected to session open */
 
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_OPENING, LINK_UP, LINK_DEAD };
 
@@ -28,7 +28,8 @@ struct link {
 	struct ws_client *ws;
 	struct link_hooks hooks;
 	char *address, *env, *secrets;
-	char token[SHA256_HEX], key[SHA256_HEX], session[LIMIT_RUN_ID + 1], run[LIMIT_RUN_ID + 1], sandbox[128];
+	char token[SHA256_HEX], key[SHA256_HEX], session[LIMIT_RUN_ID + 1], run[LIMIT_RUN_ID + 1],
+		sandbox[128];
 	bool resume, was_up, want_secrets;
 	int64_t lease_ms;
 	uint64_t give_up_ms, down_since_ns, allowed_ms;
@@ -100,9 +101,11 @@ static void go_down(struct link *l, int code, const char *reason)
 		l->down_since_ns = now_ns();
 	l->state = LINK_DOWN;
 	if (code == CLOSE_REPLACED || code == CLOSE_ENDED)
-		err_set(&e, code == CLOSE_REPLACED ? ERR_REPLACED : ERR_LOST, 0, "%s", *reason ? reason : "the session ended");
+		err_set(&e, code == CLOSE_REPLACED ? ERR_REPLACED : ERR_LOST, 0, "%s",
+		        *reason ? reason : "the session ended");
 	else if (code == CLOSE_DENIED)
-		err_set(&e, ERR_DENIED, 0, "the worker refused the token; is this the key that started the run?");
+		err_set(&e, ERR_DENIED, 0,
+		        "the worker refused the token; is this the key that started the run?");
 	else if (code == CLOSE_PROTOCOL)
 		err_set(&e, ERR_PROTO, 0, "the worker says that we broke the protocol: %s", reason);
 	if (e.code) {
@@ -141,7 +144,8 @@ static int send_call(struct link *l, struct call *c, struct err *e)
 	r = c->render ? c->render(c, l, &params, e) : buf_puts(&params, "{}", e);
 	rpc_id_number(&id, c->id);
 	if (r == 0)
-		r = rpc_write_request(&out, &id, c->method, (const char *)buf_data(&params), buf_len(&params), e);
+		r = rpc_write_request(&out, &id, c->method, (const char *)buf_data(&params),
+		                      buf_len(&params), e);
 	if (r == 0)
 		r = carrier_send_text(l->carrier, buf_data(&out), buf_len(&out), e);
 	if (params.mem)
@@ -268,7 +272,8 @@ static void on_message(void *arg, const struct rpc_message *m)
 			json_free(l->hello);
 			l->hello = NULL;
 			if (json_print(m->params, &b, NULL) == 0)
-				l->hello = json_parse((const char *)buf_data(&b), buf_len(&b), LIMIT_TEXT, LIMIT_JSON_DEPTH, NULL);
+				l->hello = json_parse((const char *)buf_data(&b), buf_len(&b),
+				                      LIMIT_TEXT, LIMIT_JSON_DEPTH, NULL);
 			buf_release(&b);
 		}
 		return;
@@ -277,13 +282,15 @@ static void on_message(void *arg, const struct rpc_message *m)
 		return;
 	if (l->open_call.id && strtoull(m->id.raw, NULL, 10) == l->open_call.id) {
 		l->open_call.id = 0;
-		l->open_call.on_done(&l->open_call, m->kind == RPC_RESULT ? m->result : NULL, &m->error);
+		l->open_call.on_done(&l->open_call, m->kind == RPC_RESULT ? m->result : NULL,
+		                     &m->error);
 		return;
 	}
 	for (c = l->calls; c; c = c->next) {
 		if (!c->sent || strtoull(m->id.raw, NULL, 10) != c->id)
 			continue;
-		call_done(l, c, m->kind == RPC_RESULT ? m->result : NULL, m->kind == RPC_ERROR ? &m->error : NULL);
+		call_done(l, c, m->kind == RPC_RESULT ? m->result : NULL,
+		          m->kind == RPC_ERROR ? &m->error : NULL);
 		return;
 	}
 }
@@ -472,8 +479,9 @@ static void connect_now(struct link *l)
 	struct carrier *c;
 
 	if ((now_ns() - l->down_since_ns) / 1000000 > l->allowed_ms) {
-		err_set(&e, l->was_up ? ERR_LOST : ERR_DEADLINE, 0, "%s: no connection to the worker within %llu s", l->address,
-			(unsigned long long)(l->allowed_ms / 1000));
+		err_set(&e, l->was_up ? ERR_LOST : ERR_DEADLINE, 0,
+		        "%s: no connection to the worker within %llu s", l->address,
+		        (unsigned long long)(l->allowed_ms / 1000));
 		fatal(l, &e);
 		return;
 	}
@@ -509,7 +517,7 @@ static void on_retry(struct loop_timer *t)
 
 	if (l->state == LINK_DEAD || l->state == LINK_UP)
 		return;
-	if (l->carrier)		/* connected, but nobody answered in time */
+	if (l->carrier) /* connected, but nobody answered in time */
 		drop_connection(l, CLOSE_SILENT, "no answer");
 	else
 		connect_now(l);
@@ -518,11 +526,12 @@ static void on_retry(struct loop_timer *t)
 /* ---- life ---- */
 
 struct link *link_new(struct loop *loop, struct ws_client *ws, const struct link_spec *spec,
-		      const struct link_hooks *hooks, struct err *e)
+                      const struct link_hooks *hooks, struct err *e)
 {
 	struct link *l = calloc(1, sizeof(*l));
 
-	if (!l || !(l->address = strdup(spec->address)) || (spec->env && !(l->env = strdup(spec->env))) ||
+	if (!l || !(l->address = strdup(spec->address)) ||
+	    (spec->env && !(l->env = strdup(spec->env))) ||
 	    (spec->secrets && !(l->secrets = strdup(spec->secrets)))) {
 		link_free(l);
 		err_set(e, ERR_NO_MEMORY, 0, "link");
@@ -596,7 +605,8 @@ struct carrier *link_carrier(struct link *l)
 	return l->state == LINK_UP ? l->carrier : NULL;
 }
 
-uint32_t link_bind(struct link *l, void *owner, void (*on_frame_)(void *owner, const struct frame *f))
+uint32_t link_bind(struct link *l, void *owner,
+                   void (*on_frame_)(void *owner, const struct frame *f))
 {
 	if (l->n_bound >= LIMIT_CHANNELS)
 		return 0;

@@ -12,33 +12,40 @@
 
 const struct command commands[] = {
 	{ "run", "PIPELINE", "prepare, execute and collect a pipeline",
-	  "  farstep run pipeline.yaml\n  farstep run -j4 --secret API_TOKEN --out results pipeline.yaml\n", 1, 1, cmd_run },
+	  "  farstep run pipeline.yaml\n  farstep run -j4 --secret API_TOKEN --out results "
+	  "pipeline.yaml\n",
+	  1, 1, cmd_run },
 	{ "prepare", "PIPELINE", "check a pipeline and its files; write what execute needs",
 	  "  farstep prepare pipeline.yaml -o run.json\n", 1, 1, cmd_prepare },
-	{ "execute", "FILE", "run what was prepared", "  farstep execute run.json\n", 1, 1, cmd_execute },
-	{ "collect", "RUN", "verify a run offline and lay out its artifacts", "  farstep collect last --out results\n", 1, 1,
-	  cmd_collect },
+	{ "execute", "FILE", "run what was prepared", "  farstep execute run.json\n", 1, 1,
+	  cmd_execute },
+	{ "collect", "RUN", "verify a run offline and lay out its artifacts",
+	  "  farstep collect last --out results\n", 1, 1, cmd_collect },
 	{ "attach", "RUN", "go on with a run whose proxy died, or take it over",
 	  "  farstep attach last\n  farstep attach --force 20261102t1011\n", 1, 1, cmd_attach },
-	{ "cancel", "RUN [STEP]", "end a running run, or one step of it", "  farstep cancel last train\n", 1, 2, cmd_cancel },
+	{ "cancel", "RUN [STEP]", "end a running run, or one step of it",
+	  "  farstep cancel last train\n", 1, 2, cmd_cancel },
 	{ "ps", "", "runs, with their state", NULL, 0, 0, cmd_ps },
 	{ "status", "[RUN]", "how a run is, as JSON", "  farstep status last\n", 0, 1, cmd_status },
 	{ "exec", "-- CMD ARG...", "one command in a sandbox: its streams and exit code are yours",
 	  "  farstep exec -- uname -a\n  tar c src | farstep exec -- tar t\n", 1, -1, cmd_exec },
-	{ "verify", "[RUN]", "check receipts and digests again, offline", "  farstep verify last\n", 0, 1, cmd_verify },
-	{ "doctor", "", "check this machine; say how to mend what is missing", NULL, 0, 0, cmd_doctor },
+	{ "verify", "[RUN]", "check receipts and digests again, offline", "  farstep verify last\n",
+	  0, 1, cmd_verify },
+	{ "doctor", "", "check this machine; say how to mend what is missing", NULL, 0, 0,
+	  cmd_doctor },
 	{ NULL, NULL, NULL, NULL, 0, 0, NULL },
 };
 
 /* Named by the documents, but not there yet: refused by name. */
-static const char *const not_built[] = { "drivers", "sandboxes", "report", "parity", "template", "adapter", "completions", NULL };
+static const char *const not_built[] = { "drivers",  "sandboxes", "report",      "parity",
+	                                 "template", "adapter",   "completions", NULL };
 
 static void open_standard_fds(void)
 {
 	int fd;
 
 	do
-		fd = open("/dev/null", O_RDWR);	/* lint-ok: meant to be inherited */
+		fd = open("/dev/null", O_RDWR); /* lint-ok: meant to be inherited */
 	while (fd >= 0 && fd <= 2);
 	if (fd > 2)
 		close(fd);
@@ -61,8 +68,8 @@ static int unknown_command(const char *name)
 		names[n++] = c->name;
 	names[n] = NULL;
 	near = nearest(name, names);
-	err_set(&e, ERR_USAGE, 0, "unknown command '%.64s'%s%s%s; see farstep --help", name, near ? " (did you mean '" : "",
-		near ? near : "", near ? "'?)" : "");
+	err_set(&e, ERR_USAGE, 0, "unknown command '%.64s'%s%s%s; see farstep --help", name,
+	        near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
 	return cmd_fail(&e);
 }
 
@@ -97,7 +104,8 @@ static int dispatch(const struct command *c, int argc, char **argv)
 int main(int argc, char **argv)
 {
 	open_standard_fds();
-	if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+	if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+	    strcmp(argv[1], "help") == 0) {
 		help_print(argc == 3 && strcmp(argv[1], "help") == 0 ? argv[2] : NULL);
 		return argc < 2 ? 2 : 0;
 	}

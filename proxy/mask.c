@@ -14,19 +14,19 @@
 enum { PIECE = 64 * 1024, ROOT = 0 };
 
 struct node {
-	unsigned child, sibling;	/* 0: none, as no node leads to the root */
+	unsigned child, sibling; /* 0: none, as no node leads to the root */
 	unsigned fail;
 	unsigned depth;
-	unsigned longest;		/* of the secrets that end here; 0: none */
+	unsigned longest; /* of the secrets that end here; 0: none */
 	uint8_t byte;
 };
 
 struct trie {
 	struct node *nodes;
 	unsigned n, cap;
-	unsigned first[256];		/* the root's children by their byte */
-	unsigned version;		/* rises with each value */
-	bool linked;			/* the fail links are right */
+	unsigned first[256]; /* the root's children by their byte */
+	unsigned version;    /* rises with each value */
+	bool linked;         /* the fail links are right */
 };
 
 /* The trie is made complete at its first use, by whoever has the set only to read. */
@@ -42,7 +42,8 @@ static int trie_reserve(struct trie *t, size_t more, struct err *e)
 	struct node *nodes;
 
 	if (need > LIMIT_SECRETS_BYTES + 1)
-		return err_set(e, ERR_LIMIT, 0, "the secrets together have more than %d bytes", LIMIT_SECRETS_BYTES);
+		return err_set(e, ERR_LIMIT, 0, "the secrets together have more than %d bytes",
+		               LIMIT_SECRETS_BYTES);
 	if (need <= t->cap)
 		return 0;
 	while (cap < need)
@@ -76,7 +77,9 @@ static unsigned trie_grow(struct trie *t, unsigned at, uint8_t byte)
 	unsigned c = t->n++;
 
 	t->nodes[c] = (struct node){
-		.byte = byte, .depth = t->nodes[at].depth + 1, .sibling = t->nodes[at].child,
+		.byte = byte,
+		.depth = t->nodes[at].depth + 1,
+		.sibling = t->nodes[at].child,
 	};
 	t->nodes[at].child = c;
 	if (at == ROOT)
@@ -102,7 +105,7 @@ static void link_children(struct trie *t, unsigned at, unsigned *queue, unsigned
 		struct node *n = &t->nodes[c];
 
 		n->fail = at == ROOT ? ROOT : trie_step(t, t->nodes[at].fail, n->byte);
-		if (n->longest != n->depth)	/* no secret of its own */
+		if (n->longest != n->depth) /* no secret of its own */
 			n->longest = t->nodes[n->fail].longest;
 		queue[(*queued)++] = c;
 	}
@@ -356,7 +359,8 @@ size_t mask_covered(const struct mask *k)
 int mask_restore(struct mask *k, const void *carry, size_t n, size_t covered, struct err *e)
 {
 	if (covered > n)
-		return err_set(e, ERR_INTEGRITY, 0, "masking: %zu of %zu bytes are covered", covered, n);
+		return err_set(e, ERR_INTEGRITY, 0, "masking: %zu of %zu bytes are covered",
+		               covered, n);
 	if (buf_put(&k->carry, carry, n, e) < 0 || spans_reserve(k, e) < 0)
 		return -1;
 	k->spans[0] = (struct mask_span){ k->base, k->base + covered };

@@ -16,16 +16,38 @@
 
 /* Which commands take an option. */
 enum {
-	RUN = 1, PREPARE = 2, EXECUTE = 4, COLLECT = 8, ATTACH = 16, CANCEL = 32, PS = 64, STATUS = 128,
-	EXEC = 256, VERIFY = 512, DOCTOR = 1024,
-	TARGET = RUN | EXECUTE | EXEC,		/* those that make a sandbox */
-	WATCH = RUN | EXECUTE | ATTACH,		/* those that see a run to its end */
+	RUN = 1,
+	PREPARE = 2,
+	EXECUTE = 4,
+	COLLECT = 8,
+	ATTACH = 16,
+	CANCEL = 32,
+	PS = 64,
+	STATUS = 128,
+	EXEC = 256,
+	VERIFY = 512,
+	DOCTOR = 1024,
+	TARGET = RUN | EXECUTE | EXEC,  /* those that make a sandbox */
+	WATCH = RUN | EXECUTE | ATTACH, /* those that see a run to its end */
 	RUNS = WATCH | COLLECT | CANCEL | PS | STATUS | VERIFY,
 	ALL = 2047,
 };
 
 enum kind {
-	STRING, COUNT, SECONDS, ON, TARGET_NAME, NETWORK, ENV, ENV_FROM, PASS_ENV, SECRET, VERBOSE, QUIET, LEVEL, FORMAT,
+	STRING,
+	COUNT,
+	SECONDS,
+	ON,
+	TARGET_NAME,
+	NETWORK,
+	ENV,
+	ENV_FROM,
+	PASS_ENV,
+	SECRET,
+	VERBOSE,
+	QUIET,
+	LEVEL,
+	FORMAT,
 	NOT_BUILT,
 };
 
@@ -37,7 +59,8 @@ static const struct option_row {
 	const char *help;
 } rows[] = {
 #define AT(member) offsetof(struct options, member)
-	{ "--target", NULL, "TARGET", TARGET, TARGET_NAME, 0, "local (bubblewrap, the default), native (no isolation), unix:PATH, ws://HOST:PORT" },
+	{ "--target", NULL, "TARGET", TARGET, TARGET_NAME, 0,
+	  "local (bubblewrap, the default), native (no isolation), unix:PATH, ws://HOST:PORT" },
 	{ "--e2b", NULL, NULL, TARGET, NOT_BUILT, 0, NULL },
 	{ "--template", "--e2b-template", "NAME", TARGET, NOT_BUILT, 0, NULL },
 	{ "--cpu", "--e2b-cpu", "N", TARGET, NOT_BUILT, 0, NULL },
@@ -47,21 +70,34 @@ static const struct option_row {
 	{ "--keep", NULL, NULL, TARGET, NOT_BUILT, 0, NULL },
 	{ "--set", NULL, "NAME=VALUE", RUN | PREPARE, NOT_BUILT, 0, NULL },
 	{ "-t", NULL, NULL, EXEC, NOT_BUILT, 0, NULL },
-	{ "--timeout", "--e2b-timeout", "SECONDS", TARGET, SECONDS, AT(timeout_s), "end the whole run after so long (exit 5; exec: 124)" },
-	{ "--network", NULL, "off|on", TARGET, NETWORK, 0, "whether the sandbox reaches the network (default off)" },
-	{ "--env", "--e2b-env", "NAME=VALUE", TARGET, ENV, 0, "a variable for every step; --pass-env keeps it off the command line" },
-	{ "--env-from", "--e2b-env-from", "FILE", TARGET, ENV_FROM, 0, "variables from a file: NAME=VALUE lines, # comments" },
-	{ "--pass-env", "--e2b-pass-env", "NAME", TARGET, PASS_ENV, 0, "a variable of this environment" },
-	{ "--secret", NULL, "NAME", TARGET, SECRET, 0, "as --pass-env, and its value is masked whatever its length" },
-	{ "-j", NULL, "N", WATCH, COUNT, AT(jobs), "steps at once (default: the sandbox's processors)" },
-	{ "--out", NULL, "DIR", WATCH | COLLECT, STRING, AT(out_dir), "copy the artifacts there as well" },
-	{ "-o", NULL, "FILE", PREPARE, STRING, AT(output), "where the prepared run goes (default: standard output)" },
+	{ "--timeout", "--e2b-timeout", "SECONDS", TARGET, SECONDS, AT(timeout_s),
+	  "end the whole run after so long (exit 5; exec: 124)" },
+	{ "--network", NULL, "off|on", TARGET, NETWORK, 0,
+	  "whether the sandbox reaches the network (default off)" },
+	{ "--env", "--e2b-env", "NAME=VALUE", TARGET, ENV, 0,
+	  "a variable for every step; --pass-env keeps it off the command line" },
+	{ "--env-from", "--e2b-env-from", "FILE", TARGET, ENV_FROM, 0,
+	  "variables from a file: NAME=VALUE lines, # comments" },
+	{ "--pass-env", "--e2b-pass-env", "NAME", TARGET, PASS_ENV, 0,
+	  "a variable of this environment" },
+	{ "--secret", NULL, "NAME", TARGET, SECRET, 0,
+	  "as --pass-env, and its value is masked whatever its length" },
+	{ "-j", NULL, "N", WATCH, COUNT, AT(jobs),
+	  "steps at once (default: the sandbox's processors)" },
+	{ "--out", NULL, "DIR", WATCH | COLLECT, STRING, AT(out_dir),
+	  "copy the artifacts there as well" },
+	{ "-o", NULL, "FILE", PREPARE, STRING, AT(output),
+	  "where the prepared run goes (default: standard output)" },
 	{ "--events", NULL, "FILE|-", WATCH, STRING, AT(events), "the event lines, live" },
 	{ "--json", NULL, NULL, RUNS, ON, AT(json), "one result object on standard output" },
-	{ "--dry-run", NULL, NULL, RUN, ON, AT(dry_run), "show plan, package and sandbox request as JSON; touch nothing" },
-	{ "--force", NULL, NULL, ATTACH, ON, AT(force), "take the run over from a proxy that lives" },
-	{ "--run-dir", NULL, "DIR", RUNS, STRING, AT(run_dir), "where runs are kept (default .farstep/runs)" },
-	{ "--key-file", NULL, "FILE", ALL, STRING, AT(key_file), "the user key (default ~/.config/farstep/key)" },
+	{ "--dry-run", NULL, NULL, RUN, ON, AT(dry_run),
+	  "show plan, package and sandbox request as JSON; touch nothing" },
+	{ "--force", NULL, NULL, ATTACH, ON, AT(force),
+	  "take the run over from a proxy that lives" },
+	{ "--run-dir", NULL, "DIR", RUNS, STRING, AT(run_dir),
+	  "where runs are kept (default .farstep/runs)" },
+	{ "--key-file", NULL, "FILE", ALL, STRING, AT(key_file),
+	  "the user key (default ~/.config/farstep/key)" },
 	{ "--status-file", NULL, "FILE", EXEC, STRING, AT(status_file), "how it ended, as JSON" },
 	{ "-v", NULL, NULL, ALL, VERBOSE, 0, "say more" },
 	{ "-q", NULL, NULL, ALL, QUIET, 0, "say nothing but errors" },
@@ -70,9 +106,14 @@ static const struct option_row {
 #undef AT
 };
 
-static const struct { const char *name; unsigned bit; } command_bits[] = {
-	{ "run", RUN }, { "prepare", PREPARE }, { "execute", EXECUTE }, { "collect", COLLECT }, { "attach", ATTACH },
-	{ "cancel", CANCEL }, { "ps", PS }, { "status", STATUS }, { "exec", EXEC }, { "verify", VERIFY }, { "doctor", DOCTOR },
+static const struct {
+	const char *name;
+	unsigned bit;
+} command_bits[] = {
+	{ "run", RUN },         { "prepare", PREPARE }, { "execute", EXECUTE },
+	{ "collect", COLLECT }, { "attach", ATTACH },   { "cancel", CANCEL },
+	{ "ps", PS },           { "status", STATUS },   { "exec", EXEC },
+	{ "verify", VERIFY },   { "doctor", DOCTOR },
 };
 
 static unsigned bit_of(const char *command)
@@ -85,12 +126,14 @@ static unsigned bit_of(const char *command)
 
 /* ---- variables ---- */
 
-static int add_env(struct options *o, const char *name, size_t name_len, const char *value, bool secret, struct err *e)
+static int add_env(struct options *o, const char *name, size_t name_len, const char *value,
+                   bool secret, struct err *e)
 {
 	struct env_var *more;
 
 	if (!name_len || memchr(name, '=', name_len))
-		return err_set(e, ERR_USAGE, 0, "'%.*s' is no name of a variable", (int)name_len, name);
+		return err_set(e, ERR_USAGE, 0, "'%.*s' is no name of a variable", (int)name_len,
+		               name);
 	if (o->n_env >= LIMIT_ENV)
 		return err_set(e, ERR_USAGE, 0, "over %d variables", LIMIT_ENV);
 	more = realloc(o->env, (o->n_env + 1) * sizeof(*more));
@@ -112,7 +155,7 @@ static int set_env(struct options *o, char *value, struct err *e)
 	if (!eq)
 		return err_set(e, ERR_USAGE, 0, "--env '%s': want NAME=VALUE", value);
 	r = add_env(o, value, (size_t)(eq - value), eq + 1, false, e);
-	memset(eq + 1, '*', strlen(eq + 1));	/* /proc/PID/cmdline shows it no longer */
+	memset(eq + 1, '*', strlen(eq + 1)); /* /proc/PID/cmdline shows it no longer */
 	return r;
 }
 
@@ -121,7 +164,8 @@ static int pass_env(struct options *o, const char *name, bool secret, struct err
 	const char *value = getenv(name);
 
 	if (!value)
-		return err_set(e, ERR_USAGE, 0, "--%s %s: the variable is not set", secret ? "secret" : "pass-env", name);
+		return err_set(e, ERR_USAGE, 0, "--%s %s: the variable is not set",
+		               secret ? "secret" : "pass-env", name);
 	return add_env(o, name, strlen(name), value, secret, e);
 }
 
@@ -132,10 +176,11 @@ static int env_from(struct options *o, const char *file, struct err *e)
 	int r, line_no = 0;
 
 	buf_init(&b, ENV_FILE_MAX);
-	r = fs_read(-100, file, ENV_FILE_MAX, &b, e);	/* AT_FDCWD */
+	r = fs_read(-100, file, ENV_FILE_MAX, &b, e); /* AT_FDCWD */
 	if (r == 0 && !(text = buf_take_str(&b, e)))
 		r = -1;
-	for (char *line = text ? strtok_r(text, "\n", &save) : NULL; r == 0 && line; line = strtok_r(NULL, "\n", &save)) {
+	for (char *line = text ? strtok_r(text, "\n", &save) : NULL; r == 0 && line;
+	     line = strtok_r(NULL, "\n", &save)) {
 		char *eq;
 
 		line_no++;
@@ -164,7 +209,8 @@ static int set_number(const char *name, const char *value, int64_t max, int64_t 
 	long long v = strtoll(value, &end, 10);
 
 	if (end == value || *end || v < 1 || v > max)
-		return err_set(e, ERR_USAGE, 0, "%s '%s': want a number from 1 to %lld", name, value, (long long)max);
+		return err_set(e, ERR_USAGE, 0, "%s '%s': want a number from 1 to %lld", name,
+		               value, (long long)max);
 	*ret = v;
 	return 0;
 }
@@ -174,22 +220,29 @@ static int set_target(struct options *o, const char *value, struct err *e)
 	static const char *const known[] = { "local", "native", "docker", "podman", "e2b", NULL };
 	const char *near = nearest(value, known);
 
-	if (strcmp(value, "local") == 0 || strcmp(value, "native") == 0 || strncmp(value, "unix:", 5) == 0 ||
-	    strncmp(value, "ws://", 5) == 0) {
+	if (strcmp(value, "local") == 0 || strcmp(value, "native") == 0 ||
+	    strncmp(value, "unix:", 5) == 0 || strncmp(value, "ws://", 5) == 0) {
 		o->target = value;
 		return 0;
 	}
-	if (strcmp(value, "docker") == 0 || strcmp(value, "podman") == 0 || strcmp(value, "e2b") == 0 ||
-	    strncmp(value, "wss://", 6) == 0)
-		return err_set(e, ERR_UNSUPPORTED, 0, "target %s: not built yet; there are local, native, unix:PATH, ws://HOST:PORT", value);
-	return err_set(e, ERR_USAGE, 0, "unknown target '%s'%s%s%s; there are local, native, unix:PATH, ws://HOST:PORT", value,
-		       near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
+	if (strcmp(value, "docker") == 0 || strcmp(value, "podman") == 0 ||
+	    strcmp(value, "e2b") == 0 || strncmp(value, "wss://", 6) == 0)
+		return err_set(e, ERR_UNSUPPORTED, 0,
+		               "target %s: not built yet; there are local, native, unix:PATH, "
+		               "ws://HOST:PORT",
+		               value);
+	return err_set(
+		e, ERR_USAGE, 0,
+		"unknown target '%s'%s%s%s; there are local, native, unix:PATH, ws://HOST:PORT",
+		value, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
 }
 
 static int set_network(struct options *o, const char *value, struct err *e)
 {
 	if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
-		return err_set(e, ERR_UNSUPPORTED, 0, "--network '%s': host lists are not built yet; want off or on", value);
+		return err_set(e, ERR_UNSUPPORTED, 0,
+		               "--network '%s': host lists are not built yet; want off or on",
+		               value);
 	o->network = strcmp(value, "on") == 0;
 	o->network_off = !o->network;
 	return 0;
@@ -198,7 +251,9 @@ static int set_network(struct options *o, const char *value, struct err *e)
 static int set_level(struct options *o, const char *value, struct err *e)
 {
 	return log_level_parse(value, &o->log_level) < 0
-		       ? err_set(e, ERR_USAGE, 0, "--log-level '%s': want error, warn, info or debug", value) : 0;
+	               ? err_set(e, ERR_USAGE, 0,
+	                         "--log-level '%s': want error, warn, info or debug", value)
+	               : 0;
 }
 
 static int set(struct options *o, const struct option_row *r, char *value, struct err *e)
@@ -246,7 +301,9 @@ static int set(struct options *o, const struct option_row *r, char *value, struc
 	case FORMAT:
 		o->log_json = strcmp(value, "json") == 0;
 		return o->log_json || strcmp(value, "text") == 0
-			       ? 0 : err_set(e, ERR_USAGE, 0, "--log-format '%s': want text or json", value);
+		               ? 0
+		               : err_set(e, ERR_USAGE, 0, "--log-format '%s': want text or json",
+		                         value);
 	case NOT_BUILT:
 		return err_set(e, ERR_UNSUPPORTED, 0, "%s: not built yet", r->name);
 	}
@@ -275,8 +332,9 @@ static int unknown(const char *command, const char *arg, size_t n, struct err *e
 	names[k] = NULL;
 	snprintf(word, sizeof(word), "%.*s", (int)n, arg);
 	near = nearest(word, names);
-	return err_set(e, ERR_USAGE, 0, "%s: unknown option '%s'%s%s%s; see farstep %s --help", command, word,
-		       near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "", command);
+	return err_set(e, ERR_USAGE, 0, "%s: unknown option '%s'%s%s%s; see farstep %s --help",
+	               command, word, near ? " (did you mean '" : "", near ? near : "",
+	               near ? "'?)" : "", command);
 }
 
 /* Returns how many of argv it used, or -1. */
@@ -288,7 +346,7 @@ static int take_option(struct options *o, const char *command, char **argv, int 
 	char *value = argv[0][n] ? argv[0] + n + 1 : NULL;
 	int used = 1;
 
-	if (short_one && argv[0][1] && argv[0][2] && strchr("jo", argv[0][1])) {	/* -j4 */
+	if (short_one && argv[0][1] && argv[0][2] && strchr("jo", argv[0][1])) { /* -j4 */
 		n = 2;
 		value = argv[0] + 2 + (argv[0][2] == '=');
 	}
@@ -340,7 +398,8 @@ int options_parse(struct options *o, const char *command, int argc, char **argv,
 			used = take_option(o, command, argv + i, argc - i, e);
 			if (used < 0)
 				return -1;
-		} else if (bit_of(command) == EXEC) {	/* the command begins: its options are its own */
+		} else if (bit_of(command) ==
+		           EXEC) { /* the command begins: its options are its own */
 			break;
 		} else {
 			o->args[n++] = argv[i];
@@ -351,7 +410,8 @@ int options_parse(struct options *o, const char *command, int argc, char **argv,
 		o->args[n++] = argv[i++];
 	o->n_args = n;
 	if (o->network_off && strcmp(o->target, "local") != 0)
-		return err_set(e, ERR_POLICY, 0, "--network off: target %s cannot keep the network away", o->target);
+		return err_set(e, ERR_POLICY, 0,
+		               "--network off: target %s cannot keep the network away", o->target);
 	return 0;
 }
 
@@ -379,9 +439,12 @@ static void help_overview(void)
 	printf("\n  farstep COMMAND --help   options and examples\n"
 	       "  farstep --version\n\n"
 	       "RUN is a run directory, a run id, a unique prefix of one, or 'last'.\n\n"
-	       "exit codes: 0 proved success, 1 a step failed, 2 usage or pipeline, 3 no sandbox, 4 quota, 5 deadline,\n"
-	       "  6 lost or taken over, 7 protocol or integrity, 8 key refused, 9 dependencies, 10 not possible here,\n"
-	       "  130/143 interrupted; exec passes the command's own code, 124 deadline, 125 farstep's own failure\n");
+	       "exit codes: 0 proved success, 1 a step failed, 2 usage or pipeline, 3 no sandbox, "
+	       "4 quota, 5 deadline,\n"
+	       "  6 lost or taken over, 7 protocol or integrity, 8 key refused, 9 dependencies, 10 "
+	       "not possible here,\n"
+	       "  130/143 interrupted; exec passes the command's own code, 124 deadline, 125 "
+	       "farstep's own failure\n");
 }
 
 void help_print(const char *command)
@@ -402,7 +465,8 @@ void help_print(const char *command)
 
 		if (!(rows[i].commands & bit_of(command)) || !rows[i].help)
 			continue;
-		snprintf(left, sizeof(left), "%s %s", rows[i].name, rows[i].argument ? rows[i].argument : "");
+		snprintf(left, sizeof(left), "%s %s", rows[i].name,
+		         rows[i].argument ? rows[i].argument : "");
 		printf("  %-24s %s\n", left, rows[i].help);
 	}
 	if (c->examples)

@@ -16,24 +16,27 @@
 #include "protocol/base/err.h"
 #include "protocol/base/log.h"
 
-struct env_var { char *name, *value; bool secret; };	/* secret: --secret, always masked */
+struct env_var {
+	char *name, *value;
+	bool secret;
+}; /* secret: --secret, always masked */
 
 struct options {
 	/* target */
-	const char *target;		/* default "local" */
+	const char *target; /* default "local" */
 	const char *template_name, *sandbox;
-	int64_t timeout_s;		/* whole run; 0: none */
-	bool network, network_off, keep, install_deps;	/* network_off: asked for by name */
-	struct env_var *env;		/* --env, --env-from, --pass-env, --secret: in order, last wins */
+	int64_t timeout_s;                             /* whole run; 0: none */
+	bool network, network_off, keep, install_deps; /* network_off: asked for by name */
+	struct env_var *env; /* --env, --env-from, --pass-env, --secret: in order, last wins */
 	size_t n_env;
 	/* run */
-	int jobs;			/* 0: the sandbox's processors */
+	int jobs; /* 0: the sandbox's processors */
 	const char *run_dir, *out_dir, *key_file, *events;
 	bool json, dry_run, tty, force;
-	const char *output;		/* -o */
+	const char *output; /* -o */
 	const char *status_file;
 	/* talk */
-	int verbose;			/* -v: 1, -q: -1 */
+	int verbose; /* -v: 1, -q: -1 */
 	enum log_level log_level;
 	bool log_json;
 	/* what is left */
@@ -45,17 +48,17 @@ struct options {
  * option was not given.  Takes secrets out of argv (overwrites --env values).  ERR_USAGE with
  * the nearest valid name; ERR_UNSUPPORTED for what is not built yet. */
 int options_parse(struct options *o, const char *command, int argc, char **argv, struct err *e);
-void options_release(struct options *o);	/* wipes values */
+void options_release(struct options *o); /* wipes values */
 
 struct command {
 	const char *name;
-	const char *args;	/* "PIPELINE" */
+	const char *args; /* "PIPELINE" */
 	const char *summary;
-	const char *examples;	/* lines for --help */
-	int min_args, max_args;	/* -1: any */
-	int (*run)(struct options *o);	/* returns the exit code */
+	const char *examples;          /* lines for --help */
+	int min_args, max_args;        /* -1: any */
+	int (*run)(struct options *o); /* returns the exit code */
 };
-extern const struct command commands[];		/* NULL name ends */
-void help_print(const char *command);		/* NULL: overview */
+extern const struct command commands[]; /* NULL name ends */
+void help_print(const char *command);   /* NULL: overview */
 
 #endif

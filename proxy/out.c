@@ -26,13 +26,15 @@ static int copy_file(int from_dir, int to_dir, const char *name, struct err *e)
 	snprintf(part, sizeof(part), ".%.240s.part", name);
 	if (in < 0 || fstat(in, &st) < 0)
 		return err_set(e, ERR_SYS, errno, "%s", name);
-	out = openat(to_dir, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, st.st_mode & 0777);
+	out = openat(to_dir, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+	             st.st_mode & 0777);
 	if (out < 0)
 		return err_set(e, ERR_SYS, errno, "%s", name);
 	while (at < st.st_size)
 		if (sendfile(out, in, &at, (size_t)(st.st_size - at)) <= 0)
 			return err_set(e, ERR_SYS, errno, "%s", name);
-	return renameat(to_dir, part, to_dir, name) < 0 ? err_set(e, ERR_SYS, errno, "%s", name) : 0;
+	return renameat(to_dir, part, to_dir, name) < 0 ? err_set(e, ERR_SYS, errno, "%s", name)
+	                                                : 0;
 }
 
 static int copy_dir(int from, int to, int depth, struct err *e)
@@ -46,7 +48,8 @@ static int copy_dir(int from, int to, int depth, struct err *e)
 		return err_set(e, ERR_SYS, errno, "artifacts");
 	}
 	if (depth > LIMIT_PATH_DEPTH + 2)
-		return err_set(e, ERR_LIMIT, 0, "artifacts: over %d directories deep", LIMIT_PATH_DEPTH);
+		return err_set(e, ERR_LIMIT, 0, "artifacts: over %d directories deep",
+		               LIMIT_PATH_DEPTH);
 	while ((f = readdir(d))) {
 		auto_close int sub = -1;
 		auto_close int sub_to = -1;
@@ -70,7 +73,8 @@ static int copy_dir(int from, int to, int depth, struct err *e)
 
 int out_copy(int run_dir_fd, const char *dir, struct err *e)
 {
-	auto_close int from = openat(run_dir_fd, "artifacts", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	auto_close int from =
+		openat(run_dir_fd, "artifacts", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	auto_close int to = -1;
 
 	if (fs_mkdirs(AT_FDCWD, dir, 0755, e) < 0)

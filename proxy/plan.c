@@ -25,10 +25,10 @@ enum {
 struct reader {
 	struct plan *plan;
 	struct problems *problems;
-	const struct tree **needs;	/* per step, as written */
-	char where[LIMIT_STEP_ID + 32];	/* "step 'sort': " or "" */
+	const struct tree **needs;      /* per step, as written */
+	char where[LIMIT_STEP_ID + 32]; /* "step 'sort': " or "" */
 	struct err *e;
-	bool failed;			/* out of memory: e says so */
+	bool failed; /* out of memory: e says so */
 };
 
 /* One row for every key that a file may have.  A row without read is not built yet. */
@@ -36,7 +36,7 @@ struct key {
 	const char *name;
 	void (*read)(struct reader *r, const struct key *k, const struct tree *v, void *into);
 	bool required;
-	size_t at, at_count;		/* offsets in what is read into */
+	size_t at, at_count; /* offsets in what is read into */
 	int64_t min_ms, max_ms;
 };
 
@@ -47,9 +47,11 @@ static void *member(void *into, size_t at)
 
 /* --- complaints --- */
 
-static void complain(struct reader *r, const struct tree *v, const struct key *k, const char *fmt, ...) PRINTF_LIKE(4, 5);
+static void complain(struct reader *r, const struct tree *v, const struct key *k, const char *fmt,
+                     ...) PRINTF_LIKE(4, 5);
 
-static void complain(struct reader *r, const struct tree *v, const struct key *k, const char *fmt, ...)
+static void complain(struct reader *r, const struct tree *v, const struct key *k, const char *fmt,
+                     ...)
 {
 	char what[300];
 	va_list ap;
@@ -57,7 +59,8 @@ static void complain(struct reader *r, const struct tree *v, const struct key *k
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
-	problems_add(r->problems, v->line, "%s%s%s%s", r->where, k ? k->name : "", k ? ": " : "", what);
+	problems_add(r->problems, v->line, "%s%s%s%s", r->where, k ? k->name : "", k ? ": " : "",
+	             what);
 }
 
 static void want(struct reader *r, const struct tree *v, const struct key *k, const char *what)
@@ -91,7 +94,8 @@ static void tell_unknown(struct reader *r, const struct key *keys, const struct 
 	names[n] = NULL;
 	meant = nearest(v->key, names);
 	if (meant)
-		problems_add(r->problems, v->key_line, "%sunknown key '%.64s' (did you mean '%s'?)", r->where, v->key, meant);
+		problems_add(r->problems, v->key_line, "%sunknown key '%.64s' (did you mean '%s'?)",
+		             r->where, v->key, meant);
 	else
 		problems_add(r->problems, v->key_line, "%sunknown key '%.64s'", r->where, v->key);
 }
@@ -116,7 +120,8 @@ static void read_map(struct reader *r, const struct key *keys, const struct tree
 		read_member(r, keys, v, into);
 	for (; keys->name; keys++)
 		if (keys->required && !tree_get(map, keys->name))
-			problems_add(r->problems, map->line, "%s'%s' is missing", r->where, keys->name);
+			problems_add(r->problems, map->line, "%s'%s' is missing", r->where,
+			             keys->name);
 }
 
 /* --- values --- */
@@ -167,10 +172,12 @@ static bool is_path(struct reader *r, const struct key *k, const struct tree *v)
 	if (text[0] == '/')
 		complain(r, v, k, "'%.80s' is an absolute path", text);
 	else if (strcmp(text, "..") == 0 || strncmp(text, "../", 3) == 0 || strstr(text, "/../") ||
-		 (strlen(text) > 3 && strcmp(text + strlen(text) - 3, "/..") == 0))
+	         (strlen(text) > 3 && strcmp(text + strlen(text) - 3, "/..") == 0))
 		complain(r, v, k, "'%.80s' leads upwards ('..')", text);
 	else if (!fs_path_is_clean(text))
-		complain(r, v, k, "'%.80s' is no clean path (without './', '//' and a '/' at the end)", text);
+		complain(r, v, k,
+		         "'%.80s' is no clean path (without './', '//' and a '/' at the end)",
+		         text);
 	else
 		return true;
 	return false;
@@ -208,7 +215,7 @@ static void read_seconds(struct reader *r, const struct key *k, const struct tre
 		want(r, v, k, "a number of seconds");
 	else if (!(ms >= (double)k->min_ms && ms <= (double)k->max_ms))
 		complain(r, v, k, "want %g to %lld seconds, got %.20s", (double)k->min_ms / 1000,
-			 (long long)(k->max_ms / 1000), v->text);
+		         (long long)(k->max_ms / 1000), v->text);
 	else
 		*to = (int64_t)ms;
 }
@@ -218,10 +225,14 @@ static bool is_env_name(const char *s)
 	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_";
 	size_t n = strspn(s, letters);
 
-	return n > 0 && s[n + strspn(s + n, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")] == 0;
+	return n > 0 &&
+	       s[n + strspn(s + n,
+	                    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")] ==
+	               0;
 }
 
-static void read_variable(struct reader *r, const struct key *k, const struct tree *v, struct plan_step *s)
+static void read_variable(struct reader *r, const struct key *k, const struct tree *v,
+                          struct plan_step *s)
 {
 	struct plan_env *env = &s->env[s->n_env];
 
@@ -232,7 +243,8 @@ static void read_variable(struct reader *r, const struct key *k, const struct tr
 	} else if (strncmp(v->key, "FARSTEP_", 8) == 0) {
 		complain(r, v, k, "'%.64s' is set by farstep itself", v->key);
 	} else if (!v->text || v->type == TREE_NULL) {
-		complain(r, v, k, "%.64s: want a string (\"\" for an empty one), got %s", v->key, tree_type_name(v->type));
+		complain(r, v, k, "%.64s: want a string (\"\" for an empty one), got %s", v->key,
+		         tree_type_name(v->type));
 	} else {
 		env->name = copy(r, v->key);
 		env->value = copy(r, v->text);
@@ -290,7 +302,7 @@ static void read_argv(struct reader *r, const struct key *k, const struct tree *
 		else if (t == v->first && !*t->text)
 			complain(r, t, k, "the program's name is empty");
 		else
-			jw_str(w, t->text);	/* a number as it is written */
+			jw_str(w, t->text); /* a number as it is written */
 	}
 	jw_end(w);
 }
@@ -314,7 +326,10 @@ static const struct key exec_keys[] = {
 };
 
 /* keys NULL: not built yet. */
-static const struct driver { const char *name; const struct key *config; } drivers[] = {
+static const struct driver {
+	const char *name;
+	const struct key *config;
+} drivers[] = {
 	{ "shell", shell_keys },
 	{ "exec", exec_keys },
 	{ "python", NULL },
@@ -336,11 +351,13 @@ static void tell_no_driver(struct reader *r, const struct key *k, const struct t
 	for (size_t i = 0; i < ARRAY_LEN(drivers); i++) {
 		names[i] = drivers[i].name;
 		if (drivers[i].config)
-			snprintf(valid + strlen(valid), sizeof(valid) - strlen(valid), "%s%s", i ? ", " : "", drivers[i].name);
+			snprintf(valid + strlen(valid), sizeof(valid) - strlen(valid), "%s%s",
+			         i ? ", " : "", drivers[i].name);
 	}
 	meant = nearest(v->text, names);
 	if (meant)
-		complain(r, v, k, "no driver '%.64s' (did you mean '%s'?); there are %s", v->text, meant, valid);
+		complain(r, v, k, "no driver '%.64s' (did you mean '%s'?); there are %s", v->text,
+		         meant, valid);
 	else
 		complain(r, v, k, "no driver '%.64s'; there are %s", v->text, valid);
 }
@@ -377,7 +394,7 @@ static void read_config(struct reader *r, const struct tree *v, struct plan_step
 		complain(r, v, NULL, "config: want a mapping, got %s", tree_type_name(v->type));
 		return;
 	}
-	buf_init(&out, LIMIT_PIPELINE_FILE * 6);	/* as \u001f */
+	buf_init(&out, LIMIT_PIPELINE_FILE * 6); /* as \u001f */
 	jw_init(&w, &out);
 	jw_obj(&w);
 	snprintf(r->where + len, sizeof(r->where) - len, "config: ");
@@ -393,9 +410,11 @@ static void read_config(struct reader *r, const struct tree *v, struct plan_step
 
 static bool is_step_id(const char *s)
 {
-	static const char chars[] = "_ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-";
+	static const char chars[] =
+		"_ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-";
 
-	return *s && *s != '.' && *s != '-' && s[strspn(s, chars)] == 0 && strlen(s) <= LIMIT_STEP_ID;
+	return *s && *s != '.' && *s != '-' && s[strspn(s, chars)] == 0 &&
+	       strlen(s) <= LIMIT_STEP_ID;
 }
 
 static void read_id(struct reader *r, const struct key *k, const struct tree *v, void *into)
@@ -406,7 +425,9 @@ static void read_id(struct reader *r, const struct key *k, const struct tree *v,
 	if (!text)
 		return;
 	if (!is_step_id(text))
-		complain(r, v, k, "'%.80s': want letters, digits, '_', '.' and '-' (not first), at most %d", text, LIMIT_STEP_ID);
+		complain(r, v, k,
+		         "'%.80s': want letters, digits, '_', '.' and '-' (not first), at most %d",
+		         text, LIMIT_STEP_ID);
 	else
 		s->id = copy(r, text);
 }
@@ -418,9 +439,16 @@ static const struct key step_keys[] = {
 	{ .name = "driver", .read = read_driver, .required = true },
 	{ .name = "config", .read = read_later, .required = true },
 	{ .name = "needs", .read = read_later },
-	{ .name = "artifacts", .read = read_paths, .at = STEP(collect), .at_count = STEP(n_collect) },
+	{ .name = "artifacts",
+	  .read = read_paths,
+	  .at = STEP(collect),
+	  .at_count = STEP(n_collect) },
 	{ .name = "env", .read = read_env },
-	{ .name = "timeout", .read = read_seconds, .at = STEP(timeout_ms), .min_ms = 1, .max_ms = TIMEOUT_MAX_MS },
+	{ .name = "timeout",
+	  .read = read_seconds,
+	  .at = STEP(timeout_ms),
+	  .min_ms = 1,
+	  .max_ms = TIMEOUT_MAX_MS },
 	{ .name = "grace", .read = read_seconds, .at = STEP(grace_ms), .max_ms = GRACE_MAX_MS },
 	{ .name = "linger", .read = read_seconds, .at = STEP(linger_ms), .max_ms = LINGER_MAX_MS },
 	{ .name = "limits" },
@@ -444,7 +472,9 @@ static void read_step(struct reader *r, const struct tree *v, size_t i)
 	struct plan_step *s = &r->plan->steps[i];
 	const struct tree *config = tree_get(v, "config");
 
-	*s = (struct plan_step){ .line = v->line, .grace_ms = GRACE_DEFAULT_MS, .linger_ms = LINGER_DEFAULT_MS };
+	*s = (struct plan_step){ .line = v->line,
+		                 .grace_ms = GRACE_DEFAULT_MS,
+		                 .linger_ms = LINGER_DEFAULT_MS };
 	set_where(r, tree_get(v, "id"), i);
 	if (v->type != TREE_MAP) {
 		want(r, v, NULL, "a mapping");
@@ -466,7 +496,8 @@ static void read_steps(struct reader *r, const struct key *k, const struct tree 
 		return;
 	}
 	if (v->count < 1 || v->count > LIMIT_STEPS) {
-		complain(r, v, k, v->count ? "%zu of them, the most is %d" : "there is none", v->count, LIMIT_STEPS);
+		complain(r, v, k, v->count ? "%zu of them, the most is %d" : "there is none",
+		         v->count, LIMIT_STEPS);
 		return;
 	}
 	p->steps = calloc(v->count, sizeof(*p->steps));
@@ -517,8 +548,9 @@ static void check_sizes(struct reader *r)
 		buf_reset(&scratch);
 		if (plan_print_step(r->plan, i, &scratch, NULL) < 0)
 			problems_add(r->problems, s->line,
-				     "step '%s': more than %d KiB of config, environment and globs: put it into a file under 'files'",
-				     s->id, STEP_BODY_MAX / 1024);
+			             "step '%s': more than %d KiB of config, environment and "
+			             "globs: put it into a file under 'files'",
+			             s->id, STEP_BODY_MAX / 1024);
 	}
 	buf_release(&scratch);
 }
@@ -532,7 +564,8 @@ static int read_tree(struct reader *r, const struct tree *root)
 		return 0;
 	}
 	if (root->type != TREE_MAP) {
-		problems_add(r->problems, root->line, "want a mapping with 'steps', got %s", tree_type_name(root->type));
+		problems_add(r->problems, root->line, "want a mapping with 'steps', got %s",
+		             tree_type_name(root->type));
 		return 0;
 	}
 	read_map(r, pipeline_keys, root, r->plan);
@@ -548,7 +581,8 @@ static void on_mistake(void *arg, int line, const char *what)
 	problems_add(arg, line, "%s", what);
 }
 
-static int read_text(struct plan *p, const char *text, size_t len, struct problems *problems, struct err *e)
+static int read_text(struct plan *p, const char *text, size_t len, struct problems *problems,
+                     struct err *e)
 {
 	struct reader r = { .plan = p, .problems = problems, .e = e };
 	struct tree_sink sink = { on_mistake, problems };
@@ -581,11 +615,12 @@ static int set_place(struct plan *p, const char *file, struct err *e)
 	return p->name ? 0 : err_set(e, ERR_NO_MEMORY, 0, "plan");
 }
 
-static int parse(struct plan *p, const char *text, size_t len, const char *file, struct problems *problems,
-		 struct buf *all, struct err *e)
+static int parse(struct plan *p, const char *text, size_t len, const char *file,
+                 struct problems *problems, struct buf *all, struct err *e)
 {
 	if (len > LIMIT_PIPELINE_FILE)
-		return err_set(e, ERR_PIPELINE, 0, "%s: larger than %d MiB", file, LIMIT_PIPELINE_FILE >> 20);
+		return err_set(e, ERR_PIPELINE, 0, "%s: larger than %d MiB", file,
+		               LIMIT_PIPELINE_FILE >> 20);
 	if (read_text(p, text, len, problems, e) < 0 || problems_report(problems, file, all, e) < 0)
 		return -1;
 	p->text = malloc(len + 1);
@@ -596,7 +631,8 @@ static int parse(struct plan *p, const char *text, size_t len, const char *file,
 	return set_place(p, file, e);
 }
 
-struct plan *plan_parse(const char *text, size_t len, const char *file, struct buf *problems, struct err *e)
+struct plan *plan_parse(const char *text, size_t len, const char *file, struct buf *problems,
+                        struct err *e)
 {
 	struct plan *p = calloc(1, sizeof(*p));
 	struct problems *found = calloc(1, sizeof(*found));
@@ -625,8 +661,9 @@ struct plan *plan_load(const char *file, struct buf *problems, struct err *e)
 	if (fs_read(AT_FDCWD, file, LIMIT_PIPELINE_FILE + 1, &text, &why) == 0)
 		p = plan_parse((const char *)buf_data(&text), buf_len(&text), file, problems, e);
 	else if (why.code == ERR_LIMIT)
-		err_set(e, ERR_PIPELINE, 0, "%s: larger than %d MiB", file, LIMIT_PIPELINE_FILE >> 20);
-	else	/* a wrong name, not a fault of this machine */
+		err_set(e, ERR_PIPELINE, 0, "%s: larger than %d MiB", file,
+		        LIMIT_PIPELINE_FILE >> 20);
+	else /* a wrong name, not a fault of this machine */
 		err_set(e, why.code == ERR_SYS ? ERR_PIPELINE : why.code, 0, "%s", why.msg);
 	buf_release(&text);
 	return p;

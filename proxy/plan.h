@@ -14,53 +14,59 @@
 #include "protocol/base/buf.h"
 #include "protocol/limits.h"
 
-struct plan_env { char *name, *value; };
+struct plan_env {
+	char *name, *value;
+};
 
 struct plan_step {
 	char *id;
 	char *driver;
-	char *config;		/* JSON text of the config mapping, keys in the file's order */
-	int *needs;		/* indexes of earlier-or-later steps; no cycle */
+	char *config; /* JSON text of the config mapping, keys in the file's order */
+	int *needs;   /* indexes of earlier-or-later steps; no cycle */
 	size_t n_needs;
-	char **collect;		/* artifact globs */
+	char **collect; /* artifact globs */
 	size_t n_collect;
 	struct plan_env *env;
 	size_t n_env;
-	int64_t timeout_ms;	/* 0: none */
+	int64_t timeout_ms; /* 0: none */
 	int64_t grace_ms, linger_ms;
 	int line;
 };
 
 struct plan {
 	char *name;
-	char *file;		/* as given */
-	char *dir;		/* absolute directory of the file: paths in it are relative to this */
-	char **files;		/* globs that travel */
+	char *file;   /* as given */
+	char *dir;    /* absolute directory of the file: paths in it are relative to this */
+	char **files; /* globs that travel */
 	size_t n_files;
 	struct plan_step *steps;
 	size_t n_steps;
-	int *by_id;		/* indexes of steps, sorted by id */
-	char *text;		/* the file as read, for the run directory (masked when written) */
+	int *by_id; /* indexes of steps, sorted by id */
+	char *text; /* the file as read, for the run directory (masked when written) */
 };
 
 /* One mistake a line: "FILE:LINE: what (did you mean 'x'?)".  `problems` (may be NULL)
  * gets all of them; *e the first and how many more.  ERR_PIPELINE (exit 2), or
  * ERR_UNSUPPORTED (exit 10) when the only problems are things not built yet. */
-struct plan *plan_load(const char *file, struct buf *problems, struct err *e);	/* ERR_NOT_FOUND: no such file */
-struct plan *plan_parse(const char *text, size_t len, const char *file, struct buf *problems, struct err *e);
+struct plan *plan_load(const char *file, struct buf *problems,
+                       struct err *e); /* ERR_NOT_FOUND: no such file */
+struct plan *plan_parse(const char *text, size_t len, const char *file, struct buf *problems,
+                        struct err *e);
 void plan_free(struct plan *p);
 /* Index, or -1. */
 int plan_find(const struct plan *p, const char *id);
 /* The plan as canonical JSON (for PreparedRun and --dry-run).  It is a pipeline file itself,
  * with every `needs` written out: plan_parse reads it back. */
 int plan_print(const struct plan *p, struct buf *out, struct err *e);
-int plan_print_step(const struct plan *p, size_t step, struct buf *out, struct err *e);	/* one of its steps */
+int plan_print_step(const struct plan *p, size_t step, struct buf *out,
+                    struct err *e); /* one of its steps */
 
 /* Inside plan_parse: fills by_id and every step's needs.  raw: what each step wrote under
  * `needs` (NULL: left out).  Tells of duplicate ids, unknown needs and circles. */
 struct problems;
 struct tree;
-int plan_resolve(struct plan *p, const struct tree *const *raw, struct problems *problems, struct err *e);
+int plan_resolve(struct plan *p, const struct tree *const *raw, struct problems *problems,
+                 struct err *e);
 
 /* Levenshtein-nearest of `names` (NULL-ended) to `word`, NULL if none is close. */
 const char *nearest(const char *word, const char *const *names);

@@ -15,7 +15,7 @@ enum { CIRCLE_SHOWN = 6 };
 struct resolver {
 	struct plan *plan;
 	struct problems *problems;
-	const char **ids;	/* NULL-ended, for nearest() */
+	const char **ids; /* NULL-ended, for nearest() */
 	size_t n_ids;
 };
 
@@ -57,7 +57,9 @@ static void tell_duplicates(struct resolver *r)
 		const struct plan_step *s = &steps[r->plan->by_id[i]];
 
 		if (first && strcmp(first->id, s->id) == 0)
-			problems_add(r->problems, s->line, "step '%s': another step has this id (line %d)", s->id, first->line);
+			problems_add(r->problems, s->line,
+			             "step '%s': another step has this id (line %d)", s->id,
+			             first->line);
 		else
 			first = s;
 	}
@@ -104,10 +106,12 @@ static void tell_unknown(struct resolver *r, const struct plan_step *s, const st
 	const char *meant = r->problems->n < PROBLEMS_MAX ? nearest(need->text, r->ids) : NULL;
 
 	if (meant)
-		problems_add(r->problems, need->line, "step '%s': needs: no step '%.64s' (did you mean '%s'?)", label(s),
-			     need->text, meant);
+		problems_add(r->problems, need->line,
+		             "step '%s': needs: no step '%.64s' (did you mean '%s'?)", label(s),
+		             need->text, meant);
 	else
-		problems_add(r->problems, need->line, "step '%s': needs: no step '%.64s'", label(s), need->text);
+		problems_add(r->problems, need->line, "step '%s': needs: no step '%.64s'", label(s),
+		             need->text);
 }
 
 static bool has_need(const struct plan_step *s, int need)
@@ -123,15 +127,17 @@ static void add_need(struct resolver *r, struct plan_step *s, const struct tree 
 	int at;
 
 	if (need->type != TREE_STRING) {
-		problems_add(r->problems, need->line, "step '%s': needs: want the id of a step, got %s", label(s),
-			     tree_type_name(need->type));
+		problems_add(r->problems, need->line,
+		             "step '%s': needs: want the id of a step, got %s", label(s),
+		             tree_type_name(need->type));
 		return;
 	}
 	at = find(r->plan, r->n_ids, need->text);
 	if (at < 0)
 		tell_unknown(r, s, need);
 	else if (has_need(s, at))
-		problems_add(r->problems, need->line, "step '%s': needs: '%s' is named twice", label(s), need->text);
+		problems_add(r->problems, need->line, "step '%s': needs: '%s' is named twice",
+		             label(s), need->text);
 	else
 		s->needs[s->n_needs++] = at;
 }
@@ -154,11 +160,12 @@ static int resolve_step(struct resolver *r, size_t i, const struct tree *raw, st
 		if (i > 0)
 			s->needs[s->n_needs++] = (int)i - 1;
 	} else if (!is_list) {
-		problems_add(r->problems, raw->line, "step '%s': needs: want a list of step ids, got %s", label(s),
-			     tree_type_name(raw->type));
+		problems_add(r->problems, raw->line,
+		             "step '%s': needs: want a list of step ids, got %s", label(s),
+		             tree_type_name(raw->type));
 	} else if (raw->count > LIMIT_INPUTS) {
-		problems_add(r->problems, raw->line, "step '%s': needs: %zu steps, the most is %d", label(s), raw->count,
-			     LIMIT_INPUTS);
+		problems_add(r->problems, raw->line, "step '%s': needs: %zu steps, the most is %d",
+		             label(s), raw->count, LIMIT_INPUTS);
 	} else {
 		for (const struct tree *t = raw->first; t; t = t->next)
 			add_need(r, s, t);
@@ -175,23 +182,25 @@ static void tell_circle(struct resolver *r, const int *circle, size_t n)
 	size_t len = 0;
 
 	if (n == 1) {
-		problems_add(r->problems, steps[circle[0]].line, "step '%s': needs itself", label(&steps[circle[0]]));
+		problems_add(r->problems, steps[circle[0]].line, "step '%s': needs itself",
+		             label(&steps[circle[0]]));
 		return;
 	}
 	for (size_t i = 0; i < n && i < CIRCLE_SHOWN; i++)
-		len += (size_t)snprintf(names + len, sizeof(names) - len, "%s needs ", label(&steps[circle[i]]));
+		len += (size_t)snprintf(names + len, sizeof(names) - len, "%s needs ",
+		                        label(&steps[circle[i]]));
 	if (n > CIRCLE_SHOWN)
 		len += (size_t)snprintf(names + len, sizeof(names) - len, "... needs ");
-	problems_add(r->problems, steps[circle[0]].line, "steps need each other in a circle: %s%s", names,
-		     label(&steps[circle[0]]));
+	problems_add(r->problems, steps[circle[0]].line, "steps need each other in a circle: %s%s",
+	             names, label(&steps[circle[0]]));
 }
 
 /* A walk in depth.  place: 1 + where the step stands on the path, LEFT once all that it needs
  * was seen. */
 struct walk {
-	int *path, *next;	/* per depth: the step, and which of its needs comes next */
+	int *path, *next; /* per depth: the step, and which of its needs comes next */
 	int *place;
-	bool *told;		/* the step was named in a circle */
+	bool *told; /* the step was named in a circle */
 };
 
 enum { UNSEEN = 0, LEFT = -1 };
@@ -247,7 +256,8 @@ static int tell_circles(struct resolver *r, struct err *e)
 	return 0;
 }
 
-int plan_resolve(struct plan *p, const struct tree *const *raw, struct problems *problems, struct err *e)
+int plan_resolve(struct plan *p, const struct tree *const *raw, struct problems *problems,
+                 struct err *e)
 {
 	struct resolver r = { .plan = p, .problems = problems };
 	int ret = sort_ids(&r, e);

@@ -22,8 +22,8 @@ static void tame(char *s)
 			*s = '?';
 }
 
-__attribute__((format(printf, 3, 0)))
-static void add(struct problems *p, int line, const char *fmt, va_list ap, const char *end)
+__attribute__((format(printf, 3, 0))) static void add(struct problems *p, int line, const char *fmt,
+                                                      va_list ap, const char *end)
 {
 	char text[400];
 	int n;
@@ -35,7 +35,7 @@ static void add(struct problems *p, int line, const char *fmt, va_list ap, const
 	n = vsnprintf(text, sizeof(text) - strlen(end), fmt, ap);
 	if (n < 0)
 		return;
-	strcat(text, end);
+	strcat(text, end); /* lint-ok: room was left */
 	tame(text);
 	p->list[p->n] = (struct problem){ line, strdup(text) };
 	if (!p->list[p->n].text)
@@ -91,6 +91,7 @@ int problems_report(struct problems *p, const char *file, struct buf *all, struc
 	if (all && p->dropped)
 		buf_printf(all, NULL, "%s: and %zu more\n", file, p->dropped);
 	if (more)
-		return err_set(e, code, 0, "%s:%d: %.250s (and %zu more)", file, p->list[0].line, p->list[0].text, more);
+		return err_set(e, code, 0, "%s:%d: %.250s (and %zu more)", file, p->list[0].line,
+		               p->list[0].text, more);
 	return err_set(e, code, 0, "%s:%d: %s", file, p->list[0].line, p->list[0].text);
 }

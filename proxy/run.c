@@ -17,10 +17,10 @@
 #include "proxy/userkey.h"
 #include "proxy/where.h"
 
-#define OWNER_CHECK_MS 500
-#define CLOSE_MS 12000		/* how long the worker may take to end a session */
+#define OWNER_CHECK_MS   500
+#define CLOSE_MS         12000 /* how long the worker may take to end a session */
 #define FIRST_CONNECT_MS 30000
-#define DESTROY_MS 10000
+#define DESTROY_MS       10000
 
 /* ---- events and phases ---- */
 
@@ -115,7 +115,8 @@ void run_stop(struct run *r, const struct err *why)
 	r->stopping = true;
 	if (r->has_schedule && r->link && link_is_up(r->link)) {
 		run_steps_cancel(r);
-		loop_timer_start(r->loop, &r->shutdown, GRACE_DEFAULT_MS + CLOSE_MS, on_shutdown_late, NULL);
+		loop_timer_start(r->loop, &r->shutdown, GRACE_DEFAULT_MS + CLOSE_MS,
+		                 on_shutdown_late, NULL);
 	} else {
 		leave_loop(r);
 	}
@@ -123,11 +124,12 @@ void run_stop(struct run *r, const struct err *why)
 
 static void on_signal(struct loop_signal *s)
 {
-	struct run *r = s->sig == SIGINT ? (struct run *)((char *)s - offsetof(struct run, on_int))
-					 : (struct run *)((char *)s - offsetof(struct run, on_term));
+	struct run *r = s->sig == SIGINT
+	                        ? (struct run *)((char *)s - offsetof(struct run, on_int))
+	                        : (struct run *)((char *)s - offsetof(struct run, on_term));
 	struct err e = ERR_INIT;
 
-	if (r->interrupted) {	/* twice: no patience left; the sandbox is still destroyed */
+	if (r->interrupted) { /* twice: no patience left; the sandbox is still destroyed */
 		leave_loop(r);
 		return;
 	}
@@ -201,14 +203,19 @@ static void on_up(void *arg, const json *hello, const json *result, bool again)
 		}
 		event(r, "reattached", "{\"generation\":%lld}", (long long)generation);
 	} else {
-		event(r, "worker_started", "{\"pid\":%lld,\"version\":\"%.40s\",\"generation\":%lld,\"duration_ms\":%.3f}",
-		      (long long)pid, version, (long long)generation, (double)(now_ns() - r->phase_start_ns) / 1e6);
+		event(r, "worker_started",
+		      "{\"pid\":%lld,\"version\":\"%.40s\",\"generation\":%lld,\"duration_ms\":%."
+		      "3f}",
+		      (long long)pid, version, (long long)generation,
+		      (double)(now_ns() - r->phase_start_ns) / 1e6);
 	}
 	if (!r->o->jobs) {
 		int64_t cpus = 0;
 
 		json_opt_int(json_get(hello, "capabilities"), "", "cpus", 1, 100000, &cpus, NULL);
-		r->schedule.at_once = cpus > 0 && cpus < LIMIT_STEPS_RUNNING ? (int)cpus : cpus ? LIMIT_STEPS_RUNNING : 1;
+		r->schedule.at_once = cpus > 0 && cpus < LIMIT_STEPS_RUNNING ? (int)cpus
+		                      : cpus                                 ? LIMIT_STEPS_RUNNING
+		                                                             : 1;
 	}
 	if (r->sending) {
 		run_phase(r, PHASE_UPLOAD);
@@ -273,11 +280,17 @@ static int open_link(struct run *r, struct err *e)
 	char *env = NULL, *secrets = NULL;
 	struct link_spec spec = {
 		.address = r->provider ? r->sandbox.address : r->o->target,
-		.token = r->token, .session = r->run, .run = r->run, .key = r->session_key,
+		.token = r->token,
+		.session = r->run,
+		.run = r->run,
+		.key = r->session_key,
 		.sandbox = r->provider && r->has_sandbox ? r->sandbox.id : NULL,
-		.resume = r->attached, .want_secrets = r->attached, .events_have = r->ev.wseq,
+		.resume = r->attached,
+		.want_secrets = r->attached,
+		.events_have = r->ev.wseq,
 		.lease_ms = LEASE_DEFAULT_MS,
-		.first_ms = FIRST_CONNECT_MS, .give_up_ms = LEASE_DEFAULT_MS,
+		.first_ms = FIRST_CONNECT_MS,
+		.give_up_ms = LEASE_DEFAULT_MS,
 	};
 
 	if (env_json(r->o, false, &env, e) < 0 || env_json(r->o, true, &secrets, e) < 0)
@@ -317,10 +330,12 @@ static int create_sandbox(struct run *r, struct err *e)
 	spec.lease_ms = LEASE_DEFAULT_MS;
 	spec.network = r->o->network;
 	spec.keep = r->o->keep;
-	log_fd = openat(r->dir.fd, "farstep.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	log_fd = openat(r->dir.fd, "farstep.log",
+	                O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	spec.log_fd = log_fd;
 	ret = r->provider->check(&spec, e);
-	if (ret == 0 && (mkdir(r->state_dir, 0700) < 0 || mkdir(r->socket_dir, 0700) < 0) && errno != EEXIST)
+	if (ret == 0 && (mkdir(r->state_dir, 0700) < 0 || mkdir(r->socket_dir, 0700) < 0) &&
+	    errno != EEXIST)
 		ret = err_set(e, ERR_SYS, errno, "%s", r->socket_dir);
 	if (ret == 0) {
 		ret = r->provider->create(r->loop, &spec, &r->sandbox, e);
@@ -330,8 +345,10 @@ static int create_sandbox(struct run *r, struct err *e)
 	if (log_fd >= 0)
 		close(log_fd);
 	if (ret == 0)
-		event(r, "sandbox_created", "{\"sandbox_id\":\"%s\",\"template\":\"%s\",\"duration_ms\":%.3f}", r->sandbox.id,
-		      r->provider->name, (double)(now_ns() - r->phase_start_ns) / 1e6);
+		event(r, "sandbox_created",
+		      "{\"sandbox_id\":\"%s\",\"template\":\"%s\",\"duration_ms\":%.3f}",
+		      r->sandbox.id, r->provider->name,
+		      (double)(now_ns() - r->phase_start_ns) / 1e6);
 	return ret;
 }
 
@@ -374,7 +391,8 @@ static void lose_unfinished(struct run *r)
 		if (s->started) {
 			jw_kint(&w, "attempt", s->attempt);
 			jw_kstr(&w, "status", "lost");
-			jw_kstr(&w, "error_type", err_name(r->error.code ? r->error.code : ERR_LOST));
+			jw_kstr(&w, "error_type",
+			        err_name(r->error.code ? r->error.code : ERR_LOST));
 			jw_kstr(&w, "error", r->error.code ? r->error.msg : "no receipt came");
 		} else {
 			jw_kstr(&w, "because", "the run ended");
@@ -384,7 +402,8 @@ static void lose_unfinished(struct run *r)
 		buf_release(&b);
 		run_journal_step(r, s, NULL);
 		if (s->started && !r->error.code)
-			err_set(&r->error, ERR_LOST, 0, "step '%s': no receipt came", r->plan->steps[i].id);
+			err_set(&r->error, ERR_LOST, 0, "step '%s': no receipt came",
+			        r->plan->steps[i].id);
 	}
 }
 
@@ -422,8 +441,8 @@ static void conclude(struct run *r)
 	for (size_t i = 0; i < r->plan->n_steps; i++)
 		completed += r->steps[i].status == STATUS_SUCCESS && r->steps[i].finished;
 	if (r->exit_code == 0) {
-		event(r, "run_complete", "{\"steps_completed\":%lld,\"duration_ms\":%.3f}", (long long)completed,
-		      (double)(now_ns() - r->began_ns) / 1e6);
+		event(r, "run_complete", "{\"steps_completed\":%lld,\"duration_ms\":%.3f}",
+		      (long long)completed, (double)(now_ns() - r->began_ns) / 1e6);
 	} else {
 		buf_init(&b, 4096);
 		jw_init(&w, &b);
@@ -434,7 +453,8 @@ static void conclude(struct run *r)
 		run_event(r, "run_error", &b);
 		buf_release(&b);
 	}
-	event(r, "run_end", "{\"exit_code\":%d,\"duration_ms\":%.3f}", r->exit_code, (double)(now_ns() - r->began_ns) / 1e6);
+	event(r, "run_end", "{\"exit_code\":%d,\"duration_ms\":%.3f}", r->exit_code,
+	      (double)(now_ns() - r->began_ns) / 1e6);
 	if (run_status_write(r, &e) < 0)
 		log_error("%s", e.msg);
 }
@@ -447,8 +467,8 @@ static bool all_is_home(struct run *r)
 			return false;
 	for (size_t i = 0; i < r->plan->n_steps && !r->error.code; i++)
 		if (r->steps[i].status != STATUS_SUCCESS && r->steps[i].status != STATUS_SKIPPED)
-			err_set(&r->error, ERR_STEP_FAILED, 0, "step '%s': %s", r->plan->steps[i].id,
-				status_name(r->steps[i].status));
+			err_set(&r->error, ERR_STEP_FAILED, 0, "step '%s': %s",
+			        r->plan->steps[i].id, status_name(r->steps[i].status));
 	return true;
 }
 
@@ -462,8 +482,8 @@ static int begin(struct run *r, struct err *e)
 	signal(SIGPIPE, SIG_IGN);
 	run_display_open(r);
 	if (!r->attached)
-		event(r, "run_start", "{\"pipeline\":\"%s\",\"target\":\"%s\",\"steps\":%zu}", r->plan->name, r->o->target,
-		      r->plan->n_steps);
+		event(r, "run_start", "{\"pipeline\":\"%s\",\"target\":\"%s\",\"steps\":%zu}",
+		      r->plan->name, r->o->target, r->plan->n_steps);
 	r->control = control_open(r, e);
 	if (!r->control)
 		return -1;
@@ -473,7 +493,8 @@ static int begin(struct run *r, struct err *e)
 		leave_loop(r);
 		return 0;
 	}
-	if (r->provider && !r->attached && (run_journal_write(r, e) < 0 || create_sandbox(r, e) < 0))
+	if (r->provider && !r->attached &&
+	    (run_journal_write(r, e) < 0 || create_sandbox(r, e) < 0))
 		return -1;
 	if (run_journal_write(r, e) < 0)
 		return -1;
@@ -485,7 +506,9 @@ static int begin(struct run *r, struct err *e)
 		return -1;
 	if (r->attached && run_journal_write(r, e) < 0)
 		return -1;
-	if (r->o->timeout_s && loop_timer_start(r->loop, &r->deadline, (uint64_t)r->o->timeout_s * 1000, on_deadline, e) < 0)
+	if (r->o->timeout_s &&
+	    loop_timer_start(r->loop, &r->deadline, (uint64_t)r->o->timeout_s * 1000, on_deadline,
+	                     e) < 0)
 		return -1;
 	loop_timer_start(r->loop, &r->owner, OWNER_CHECK_MS, on_owner_check, NULL);
 	link_start(r->link);
@@ -528,8 +551,10 @@ static int common(struct run *r, struct err *e)
 	snprintf(r->state_dir, sizeof(r->state_dir), "%s/sandbox", r->dir.path);
 	if (strncmp(r->o->target, "unix:", 5) == 0 || strncmp(r->o->target, "ws://", 5) == 0) {
 		if (!token || !*token || strlen(token) >= SHA256_HEX)
-			return err_set(e, ERR_DENIED, 0, "target %s: put the worker's token (1 to 64 bytes) into FARSTEP_TOKEN",
-				       r->o->target);
+			return err_set(e, ERR_DENIED, 0,
+			               "target %s: put the worker's token (1 to 64 bytes) into "
+			               "FARSTEP_TOKEN",
+			               r->o->target);
 		snprintf(r->token, sizeof(r->token), "%s", token);
 		return 0;
 	}
@@ -596,7 +621,8 @@ int run_prepare(struct run *r, struct options *o, struct plan *plan, struct err 
 	r->ev.fd = r->ev.metrics_fd = r->ev.live_fd = -1;
 	r->started_us = now_real_us();
 	if (run_id_new(r->run, e) < 0 || take_secrets(r, e) < 0 || make_package(r, e) < 0 ||
-	    rundir_root(o->run_dir, root, true, e) < 0 || rundir_create(&r->dir, root, r->run, e) < 0 || common(r, e) < 0 ||
+	    rundir_root(o->run_dir, root, true, e) < 0 ||
+	    rundir_create(&r->dir, root, r->run, e) < 0 || common(r, e) < 0 ||
 	    make_steps(r, e) < 0 || open_events(r, e) < 0)
 		return -1;
 	return run_files_write_plan(r, e);
@@ -611,11 +637,13 @@ int run_attach(struct run *r, struct options *o, const char *path, bool force, s
 	if (rundir_open(&r->dir, path, e) < 0 || rundir_lock(&r->dir, force, e) < 0)
 		return -1;
 	snprintf(r->run, sizeof(r->run), "%s", r->dir.run);
-	if (take_secrets(r, e) < 0 || run_journal_read(r, e) < 0 || common(r, e) < 0 || make_steps(r, e) < 0 ||
-	    open_events(r, e) < 0)
+	if (take_secrets(r, e) < 0 || run_journal_read(r, e) < 0 || common(r, e) < 0 ||
+	    make_steps(r, e) < 0 || open_events(r, e) < 0)
 		return -1;
 	if (!r->has_sandbox && r->provider)
-		return err_set(e, ERR_LOST, 0, "run %s had no sandbox yet when its proxy ended: start it again", r->run);
+		return err_set(e, ERR_LOST, 0,
+		               "run %s had no sandbox yet when its proxy ended: start it again",
+		               r->run);
 	/* The archive is there until the worker has it. */
 	package_init(&r->package);
 	if (faccessat(r->dir.fd, "journal/package.tar.zst", F_OK, 0) == 0)

@@ -22,12 +22,21 @@
 #include "protocol/keys.h"
 #include "sdk-wrapper/provider.h"
 
-enum phase { PHASE_CREATE, PHASE_START, PHASE_READY, PHASE_UPLOAD, PHASE_RUN, PHASE_COLLECT, PHASE_DESTROY, PHASES };
+enum phase {
+	PHASE_CREATE,
+	PHASE_START,
+	PHASE_READY,
+	PHASE_UPLOAD,
+	PHASE_RUN,
+	PHASE_COLLECT,
+	PHASE_DESTROY,
+	PHASES
+};
 
 struct run_step {
 	struct run *run;
 	int index, attempt;
-	bool started;			/* step.execute went out (maybe by a proxy before us) */
+	bool started; /* step.execute went out (maybe by a proxy before us) */
 	bool finished;
 	enum step_status status;
 	double duration_ms;
@@ -35,7 +44,7 @@ struct run_step {
 	struct fetch fetch;
 	struct step_run sr;
 	struct call release;
-	char *inputs, *env, *collect;	/* JSON texts */
+	char *inputs, *env, *collect; /* JSON texts */
 	struct fetched *artifacts;
 	size_t n_artifacts;
 };
@@ -59,7 +68,8 @@ struct run {
 	struct loop *loop;
 	struct ws_client *ws;
 	struct link *link;
-	const struct provider *provider;	/* NULL: a worker of the user's own (--target unix:, ws:) */
+	const struct provider
+		*provider; /* NULL: a worker of the user's own (--target unix:, ws:) */
 	struct sandbox sandbox;
 	bool has_sandbox, attached;
 	char socket_dir[256], state_dir[1200];
@@ -77,8 +87,8 @@ struct run {
 	double phase_ms[PHASES];
 	bool stopping, finished;
 	bool taken_over;
-	int interrupted;		/* signal number */
-	struct err error;		/* why it is no success; code 0: it is */
+	int interrupted;  /* signal number */
+	struct err error; /* why it is no success; code 0: it is */
 	int exit_code;
 	uint64_t events_seen;
 	uint64_t bytes_up, bytes_down;
@@ -94,25 +104,26 @@ int run_attach(struct run *r, struct options *o, const char *path, bool force, s
 void run_release(struct run *r);
 /* Stops: nothing new starts, running steps are cancelled, the sandbox is destroyed. */
 void run_stop(struct run *r, const struct err *why);
-void run_phase(struct run *r, enum phase p);	/* the phase before ends now, p begins */
+void run_phase(struct run *r, enum phase p); /* the phase before ends now, p begins */
 /* A proxy event with printf-made fields: run_event(r, "run_error", "{\"class\":\"%s\"}", ...) */
 void run_event(struct run *r, const char *name, const struct buf *fields);
 
-void run_display_open(struct run *r);	/* by the options: -q, -v, --json, a terminal or not */
+void run_display_open(struct run *r); /* by the options: -q, -v, --json, a terminal or not */
 
 /* ---- run_steps.c ---- */
-void run_steps_begin(struct run *r);	/* the package is there: start what may start */
+void run_steps_begin(struct run *r); /* the package is there: start what may start */
 void run_steps_events(struct run *r, uint64_t wseq);
 void run_steps_cancel(struct run *r);
 bool run_step_cancel(struct run *r, const char *step);
 void run_steps_release(struct run *r);
-void run_steps_finish(struct run *r);	/* all done: close the session */
+void run_steps_finish(struct run *r); /* all done: close the session */
 
 /* ---- run_files.c ---- */
 int run_files_write_plan(struct run *r, struct err *e);
 int run_journal_write(struct run *r, struct err *e);
 int run_journal_read(struct run *r, struct err *e);
-int run_journal_step(struct run *r, const struct run_step *s, struct err *e);	/* started, or finished */
+int run_journal_step(struct run *r, const struct run_step *s,
+                     struct err *e); /* started, or finished */
 int run_receipt_write(struct run *r, const struct run_step *s, struct err *e);
 int run_status_print(const struct run *r, bool with_dir, struct buf *out, struct err *e);
 int run_status_write(struct run *r, struct err *e);

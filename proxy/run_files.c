@@ -16,11 +16,12 @@
 #include "proxy/run.h"
 
 #define JOURNAL_FILE "journal/run.json"
-#define STEPS_FILE "journal/steps.jsonl"
-#define STEPS_MAX (64 * 1024 * 1024)
+#define STEPS_FILE   "journal/steps.jsonl"
+#define STEPS_MAX    (64 * 1024 * 1024)
 
-static const char *const phase_names[PHASES] = { "create_ms", "start_ms", "ready_ms", "upload_ms",
-						 "run_ms",    "collect_ms", "destroy_ms" };
+static const char *const phase_names[PHASES] = { "create_ms", "start_ms", "ready_ms",
+	                                         "upload_ms", "run_ms",   "collect_ms",
+	                                         "destroy_ms" };
 
 int run_masked_write(struct run *r, const char *path, const char *text, size_t n, struct err *e)
 {
@@ -38,7 +39,8 @@ int run_masked_write(struct run *r, const char *path, const char *text, size_t n
 /* One line, one write: a crash leaves it whole or not at all. */
 static int append_line(struct run *r, const char *path, struct buf *line, struct err *e)
 {
-	auto_close int fd = openat(r->dir.fd, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	auto_close int fd = openat(r->dir.fd, path,
+	                           O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd < 0)
 		return err_set(e, ERR_SYS, errno, "%s", path);
@@ -65,7 +67,8 @@ int run_files_write_plan(struct run *r, struct err *e)
 	buf_init(&b, (size_t)256 * 1024 * 1024);
 	ret = package_index_print(&r->package, &b, e);
 	if (ret == 0)
-		ret = fs_write(r->dir.fd, "package.json", buf_data(&b), buf_len(&b), 0600, false, e);
+		ret = fs_write(r->dir.fd, "package.json", buf_data(&b), buf_len(&b), 0600, false,
+		               e);
 	buf_release(&b);
 	return ret;
 }
@@ -91,7 +94,8 @@ int run_journal_write(struct run *r, struct err *e)
 	jw_kint(&w, "jobs", r->o->jobs);
 	jw_kint(&w, "proxy_pid", getpid());
 	jw_ku64s(&w, "started_us", r->started_us);
-	jw_ku64s(&w, "deadline_us", r->o->timeout_s ? r->started_us + (uint64_t)r->o->timeout_s * 1000000 : 0);
+	jw_ku64s(&w, "deadline_us",
+	         r->o->timeout_s ? r->started_us + (uint64_t)r->o->timeout_s * 1000000 : 0);
 	jw_kobj(&w, "package");
 	jw_kstr(&w, "sha256", r->package.sha256);
 	jw_ku64s(&w, "size", r->package.packed);
@@ -170,7 +174,8 @@ static int take_artifacts(struct run_step *s, const json *list, struct err *e)
 		struct fetched *f = &s->artifacts[s->n_artifacts];
 		const char *path = NULL, *sha = NULL;
 
-		if (json_req_str(v, "artifact", "path", &path, e) < 0 || json_req_str(v, "artifact", "sha256", &sha, e) < 0 ||
+		if (json_req_str(v, "artifact", "path", &path, e) < 0 ||
+		    json_req_str(v, "artifact", "sha256", &sha, e) < 0 ||
 		    json_req_u64(v, "artifact", "size", &f->size, e) < 0)
 			return -1;
 		f->path = strdup(path);
@@ -190,8 +195,10 @@ static int on_step_line(void *arg, const char *line, size_t n, struct err *e)
 
 	if (!v)
 		return err_wrap(e, STEPS_FILE);
-	if (json_req_str(v, "step", "step", &id, e) == 0 && json_opt_str(v, "step", "status", &status, e) == 0 &&
-	    json_opt_int(v, "step", "attempt", 0, LIMIT_ATTEMPT, &attempt, e) == 0 && (i = plan_find(r->plan, id)) >= 0) {
+	if (json_req_str(v, "step", "step", &id, e) == 0 &&
+	    json_opt_str(v, "step", "status", &status, e) == 0 &&
+	    json_opt_int(v, "step", "attempt", 0, LIMIT_ATTEMPT, &attempt, e) == 0 &&
+	    (i = plan_find(r->plan, id)) >= 0) {
 		struct run_step *s = &r->steps[i];
 
 		s->attempt = (int)attempt;
@@ -240,9 +247,11 @@ int run_journal_read(struct run *r, struct err *e)
 
 	buf_init(&b, LIMIT_PIPELINE_FILE + 4096);
 	if (fs_read(r->dir.fd, JOURNAL_FILE, LIMIT_TEXT, &b, e) == 0)
-		v = json_parse((const char *)buf_data(&b), buf_len(&b), LIMIT_TEXT, LIMIT_JSON_DEPTH, e);
+		v = json_parse((const char *)buf_data(&b), buf_len(&b), LIMIT_TEXT,
+		               LIMIT_JSON_DEPTH, e);
 	buf_reset(&b);
-	if (v && json_req_str(v, "journal", "target", &target, e) == 0 && json_req_str(v, "journal", "file", &file, e) == 0 &&
+	if (v && json_req_str(v, "journal", "target", &target, e) == 0 &&
+	    json_req_str(v, "journal", "file", &file, e) == 0 &&
 	    json_req_str(v, "journal", "control", &control, e) == 0 &&
 	    json_req_obj(v, "journal", "package", &package, e) == 0 &&
 	    json_req_str(package, "journal.package", "sha256", &sha, e) == 0 &&
@@ -256,16 +265,22 @@ int run_journal_read(struct run *r, struct err *e)
 		if (deadline) {
 			uint64_t now = now_real_us();
 
-			r->o->timeout_s = deadline > now ? (int64_t)((deadline - now) / 1000000) + 1 : 1;
+			r->o->timeout_s =
+				deadline > now ? (int64_t)((deadline - now) / 1000000) + 1 : 1;
 		}
-		r->has_sandbox = json_get(v, "sandbox") && sandbox_parse(json_get(v, "sandbox"), &r->sandbox, e) == 0;
+		r->has_sandbox = json_get(v, "sandbox") &&
+		                 sandbox_parse(json_get(v, "sandbox"), &r->sandbox, e) == 0;
 		ret = r->plan ? 0 : -1;
 	}
 	if (ret == 0) {
 		r->steps = calloc(r->plan->n_steps + 1, sizeof(*r->steps));
 		for (size_t i = 0; r->steps && i < r->plan->n_steps; i++)
-			r->steps[i] = (struct run_step){ .run = r, .index = (int)i, .out = { .fd = -1, .file_fd = -1, .mark_fd = -1 },
-							 .err = { .fd = -1, .file_fd = -1, .mark_fd = -1 } };
+			r->steps[i] = (struct run_step){
+				.run = r,
+				.index = (int)i,
+				.out = { .fd = -1, .file_fd = -1, .mark_fd = -1 },
+				.err = { .fd = -1, .file_fd = -1, .mark_fd = -1 }
+			};
 		ret = r->steps ? read_steps(r, e) : err_set(e, ERR_NO_MEMORY, 0, "steps");
 	}
 	json_free(v);
@@ -283,7 +298,10 @@ static void print_steps(const struct run *r, struct jw *w)
 
 		jw_obj(w);
 		jw_kstr(w, "id", r->plan->steps[i].id);
-		jw_kstr(w, "status", s->finished ? status_name(s->status) : s->started ? "running" : "waiting");
+		jw_kstr(w, "status",
+		        s->finished  ? status_name(s->status)
+		        : s->started ? "running"
+		                     : "waiting");
 		if (s->finished && s->sr.verified)
 			jw_kint(w, "exit", s->sr.receipt.exit.code);
 		jw_knum(w, "duration_ms", s->duration_ms);
@@ -373,7 +391,8 @@ int run_status_write(struct run *r, struct err *e)
 	buf_init(&b, STEPS_MAX);
 	ret = run_status_print(r, false, &b, e);
 	if (ret == 0)
-		ret = run_masked_write(r, "status.json", (const char *)buf_data(&b), buf_len(&b), e);
+		ret = run_masked_write(r, "status.json", (const char *)buf_data(&b), buf_len(&b),
+		                       e);
 	buf_release(&b);
 	return ret;
 }

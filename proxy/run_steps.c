@@ -131,7 +131,8 @@ static void warn_refused(struct run *r, const struct run_step *s)
 {
 	struct buf b;
 
-	for (size_t i = 0; i < ARRAY_LEN(s->sr.receipt.refused) && s->sr.receipt.refused[i][0]; i++) {
+	for (size_t i = 0; i < ARRAY_LEN(s->sr.receipt.refused) && s->sr.receipt.refused[i][0];
+	     i++) {
 		struct jw w;
 
 		buf_init(&b, 4096);
@@ -206,8 +207,8 @@ static void note_failure(struct run *r, const struct run_step *s, const struct e
 		return;
 	r->error = *error;
 	err_wrap(&r->error, "step '%s'", plan_of(s)->id);
-	if (s->status == STATUS_TIMEOUT || s->status == STATUS_RESOURCE_LIMIT || s->status == STATUS_SECURITY_VIOLATION ||
-	    s->status == STATUS_CANCELLED)
+	if (s->status == STATUS_TIMEOUT || s->status == STATUS_RESOURCE_LIMIT ||
+	    s->status == STATUS_SECURITY_VIOLATION || s->status == STATUS_CANCELLED)
 		r->error.code = ERR_STEP_FAILED;
 }
 
@@ -269,18 +270,30 @@ static void start_step(struct run *r, int index)
 	if (!s->attempt)
 		s->attempt = 1;
 	s->sr = (struct step_run){
-		.id = p->id, .driver = p->driver, .attempt = s->attempt, .config = p->config,
-		.timeout_ms = p->timeout_ms, .grace_ms = p->grace_ms, .linger_ms = p->linger_ms,
-		.run = r->run, .session = r->run, .session_key = r->session_key,
+		.id = p->id,
+		.driver = p->driver,
+		.attempt = s->attempt,
+		.config = p->config,
+		.timeout_ms = p->timeout_ms,
+		.grace_ms = p->grace_ms,
+		.linger_ms = p->linger_ms,
+		.run = r->run,
+		.session = r->run,
+		.session_key = r->session_key,
 		.sandbox = r->has_sandbox ? r->sandbox.id : NULL,
-		.out = &s->out, .err = &s->err, .fetch = &s->fetch, .on_done = on_step_done, .user = s,
+		.out = &s->out,
+		.err = &s->err,
+		.fetch = &s->fetch,
+		.on_done = on_step_done,
+		.user = s,
 	};
 	receipt_init(&s->sr.receipt);
 	s->sr.inputs = s->inputs = print_inputs(s, &e);
 	s->sr.env = s->env = print_env(p, &e);
 	s->sr.collect = s->collect = print_collect(p, &e);
 	/* Journalled before it is sent: a proxy after us attaches to it, whatever we got to see. */
-	if (open_files(s, &e) < 0 || !s->inputs || !s->env || !s->collect || run_journal_step(r, s, &e) < 0) {
+	if (open_files(s, &e) < 0 || !s->inputs || !s->env || !s->collect ||
+	    run_journal_step(r, s, &e) < 0) {
 		s->sr.status = STATUS_ERROR;
 		s->sr.error = e;
 		on_step_done(&s->sr);
@@ -314,7 +327,8 @@ void run_steps_begin(struct run *r)
 		if (!s->finished || r->schedule.steps[i].state == SCHED_DONE)
 			continue;
 		if (s->status != STATUS_SUCCESS && s->status != STATUS_SKIPPED && !r->error.code)
-			err_set(&r->error, ERR_STEP_FAILED, 0, "step '%s' failed", r->plan->steps[i].id);
+			err_set(&r->error, ERR_STEP_FAILED, 0, "step '%s' failed",
+			        r->plan->steps[i].id);
 		schedule_done(&r->schedule, (int)i, s->status, NULL, NULL);
 	}
 	loop_timer_start(r->loop, &r->step_soon, 0, on_soon, NULL);
@@ -342,7 +356,7 @@ static int render_cancel(struct call *c, struct link *l, struct buf *out, struct
 
 static void on_cancelled(struct call *c, const json *result, const struct err *error)
 {
-	(void)result, (void)error;	/* how it ended comes with the step's own answer */
+	(void)result, (void)error; /* how it ended comes with the step's own answer */
 	free(c);
 }
 

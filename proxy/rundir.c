@@ -19,7 +19,7 @@ enum {
 	PATH_BYTES = 1024,
 	FORCE_WAIT_MS = 15000,
 	FORCE_POLL_MS = 50,
-	SHOWN = 5,		/* run ids in a message */
+	SHOWN = 5, /* run ids in a message */
 };
 
 typedef char run_id[LIMIT_RUN_ID + 1];
@@ -38,8 +38,8 @@ int run_id_new(char run[LIMIT_RUN_ID + 1], struct err *e)
 		return -1;
 	gmtime_r(&sec, &tm);
 	strftime(time, sizeof(time), "%Y%m%dt%H%M%S", &tm);
-	snprintf(run, LIMIT_RUN_ID + 1, "%s-%03x%05x", time, (unsigned)(us % 1000000 * 4096 / 1000000),
-		 (unsigned)(rnd & 0xfffff));
+	snprintf(run, LIMIT_RUN_ID + 1, "%s-%03x%05x", time,
+	         (unsigned)(us % 1000000 * 4096 / 1000000), (unsigned)(rnd & 0xfffff));
 	return 0;
 }
 
@@ -55,7 +55,8 @@ static int join(char out[PATH_BYTES], const char *dir, const char *name, struct 
 	int n = snprintf(out, PATH_BYTES, "%s/%s", strcmp(dir, "/") == 0 ? "" : dir, name);
 
 	if (n < 0 || n >= PATH_BYTES)
-		return err_set(e, ERR_LIMIT, 0, "%.80s...: the path has more than %d bytes", dir, PATH_BYTES - 1);
+		return err_set(e, ERR_LIMIT, 0, "%.80s...: the path has more than %d bytes", dir,
+		               PATH_BYTES - 1);
 	return 0;
 }
 
@@ -67,7 +68,7 @@ static int absolute(const char *path, char out[PATH_BYTES], struct err *e)
 	if (realpath(path, real)) {
 		if (strlen(real) >= PATH_BYTES)
 			return err_set(e, ERR_LIMIT, ENAMETOOLONG, "%.80s", path);
-		strcpy(out, real);
+		strcpy(out, real); /* lint-ok: checked above */
 		return 0;
 	}
 	if (errno != ENOENT)
@@ -124,7 +125,7 @@ static int list_add(run_id **ids, size_t *n, size_t *cap, const char *name, stru
 		*ids = grown;
 		*cap = more;
 	}
-	strcpy((*ids)[(*n)++], name);
+	strcpy((*ids)[(*n)++], name); /* lint-ok: a run id is bounded */
 	return 0;
 }
 
@@ -165,7 +166,8 @@ static bool is_match(const char *id, const char *run)
 }
 
 /* "; the newest are A, B" of those that match (NULL: all). */
-static void name_some(char *out, size_t size, const char *what, run_id *ids, size_t n, const char *run)
+static void name_some(char *out, size_t size, const char *what, run_id *ids, size_t n,
+                      const char *run)
 {
 	size_t len = 0, shown = 0;
 
@@ -178,8 +180,8 @@ static void name_some(char *out, size_t size, const char *what, run_id *ids, siz
 	}
 }
 
-static int find_by_name(const char *root, const char *run, run_id *ids, size_t n, char path[PATH_BYTES],
-			struct err *e)
+static int find_by_name(const char *root, const char *run, run_id *ids, size_t n,
+                        char path[PATH_BYTES], struct err *e)
 {
 	size_t matches = 0, at = 0;
 	char some[256];
@@ -196,10 +198,12 @@ static int find_by_name(const char *root, const char *run, run_id *ids, size_t n
 		return join(path, root, ids[at], e);
 	if (matches) {
 		name_some(some, sizeof(some), ": ", ids, n, run);
-		return err_set(e, ERR_NOT_FOUND, 0, "run '%.64s': %zu runs begin so%s", run, matches, some);
+		return err_set(e, ERR_NOT_FOUND, 0, "run '%.64s': %zu runs begin so%s", run,
+		               matches, some);
 	}
 	name_some(some, sizeof(some), "; the newest here are ", ids, n, NULL);
-	return err_set(e, ERR_NOT_FOUND, 0, "run '%.64s': no such run%s", run, n ? some : ": there is none here");
+	return err_set(e, ERR_NOT_FOUND, 0, "run '%.64s': no such run%s", run,
+	               n ? some : ": there is none here");
 }
 
 int rundir_find(const char *root, const char *run, char path[1024], struct err *e)
@@ -284,7 +288,8 @@ static int busy(const struct rundir *d, int fd, struct err *e)
 	ssize_t n = pread(fd, pid, sizeof(pid) - 1, 0);
 
 	pid[n > 0 ? strspn(pid, "0123456789") : 0] = 0;
-	return err_set(e, ERR_BUSY, 0, "run %s: another farstep works on it%s%s", d->run, *pid ? ", process " : "", pid);
+	return err_set(e, ERR_BUSY, 0, "run %s: another farstep works on it%s%s", d->run,
+	               *pid ? ", process " : "", pid);
 }
 
 /* The holder looks at the epoch now and then, and goes when it is not his. */
@@ -305,7 +310,8 @@ static int wait_for_lock(struct rundir *d, int fd, struct err *e)
 		nanosleep(&pause, NULL);
 	}
 	if (read_epoch(d->fd) != d->epoch)
-		return err_set(e, ERR_REPLACED, 0, "run %s: taken over by another farstep meanwhile", d->run);
+		return err_set(e, ERR_REPLACED, 0,
+		               "run %s: taken over by another farstep meanwhile", d->run);
 	return 0;
 }
 
@@ -356,7 +362,8 @@ static int open_dir(struct rundir *d, struct err *e)
 {
 	d->fd = open(d->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (d->fd < 0)
-		return err_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_SYS, errno, "%s: open", d->path);
+		return err_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_SYS, errno, "%s: open",
+		               d->path);
 	return 0;
 }
 
@@ -364,12 +371,14 @@ int rundir_create(struct rundir *d, const char *root, const char *run, struct er
 {
 	*d = (struct rundir){ .fd = -1, .lock_fd = -1 };
 	if (!is_run_id(run))
-		return err_set(e, ERR_INVALID_PARAMS, 0, "run '%.64s': want lower case letters, digits and '-'", run);
+		return err_set(e, ERR_INVALID_PARAMS, 0,
+		               "run '%.64s': want lower case letters, digits and '-'", run);
 	if (join(d->path, root, run, e) < 0)
 		return -1;
-	strcpy(d->run, run);
+	snprintf(d->run, sizeof(d->run), "%s", run);
 	if (mkdir(d->path, 0700) < 0)
-		return err_set(e, errno == EEXIST ? ERR_EXISTS : ERR_SYS, errno, "%s: mkdir", d->path);
+		return err_set(e, errno == EEXIST ? ERR_EXISTS : ERR_SYS, errno, "%s: mkdir",
+		               d->path);
 	if (open_dir(d, e) < 0 || make_parts(d, e) < 0) {
 		rundir_close(d);
 		return -1;
@@ -387,7 +396,7 @@ int rundir_open(struct rundir *d, const char *path, struct err *e)
 	name = strrchr(d->path, '/') + 1;
 	if (!is_run_id(name))
 		return err_set(e, ERR_NOT_FOUND, 0, "%s: not a run directory", path);
-	strcpy(d->run, name);
+	snprintf(d->run, sizeof(d->run), "%s", name);
 	if (open_dir(d, e) < 0)
 		return -1;
 	d->epoch = read_epoch(d->fd);

@@ -24,9 +24,9 @@
 
 struct rundir {
 	char run[LIMIT_RUN_ID + 1];
-	char path[1024];	/* absolute */
-	int fd;			/* the directory; -1 when closed */
-	int lock_fd;		/* -1: opened for reading only */
+	char path[1024]; /* absolute */
+	int fd;          /* the directory; -1 when closed */
+	int lock_fd;     /* -1: opened for reading only */
 	uint64_t epoch;
 };
 
@@ -43,14 +43,16 @@ int rundir_find(const char *root, const char *run, char path[1024], struct err *
 /* The ids of all runs below root, rising (so by time): *ret is one block that the caller
  * frees.  A root that does not exist holds none. */
 int rundir_list(const char *root, char (**ret)[LIMIT_RUN_ID + 1], size_t *ret_n, struct err *e);
-int rundir_open(struct rundir *d, const char *path, struct err *e);	/* to read */
+int rundir_open(struct rundir *d, const char *path, struct err *e); /* to read */
 /* Takes the lock and raises the epoch.  ERR_BUSY when a living proxy holds it; with force
  * the epoch is raised all the same (the holder notices and goes, exit 6) and the lock is
  * waited for, blocking, at most 15 s (ERR_BUSY).  ERR_REPLACED: somebody else forced it as
  * well, and later. */
 int rundir_lock(struct rundir *d, bool force, struct err *e);
-bool rundir_is_locked(const struct rundir *d);	/* does a living proxy hold it (perhaps we)? */
-bool rundir_still_mine(const struct rundir *d);	/* is the epoch still ours? cheap: called before writes that matter */
-void rundir_close(struct rundir *d);		/* lets the lock go; fine when half-built */
+bool rundir_is_locked(const struct rundir *d); /* does a living proxy hold it (perhaps we)? */
+bool rundir_still_mine(
+	const struct rundir
+		*d); /* is the epoch still ours? cheap: called before writes that matter */
+void rundir_close(struct rundir *d); /* lets the lock go; fine when half-built */
 
 #endif

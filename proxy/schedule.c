@@ -81,13 +81,15 @@ int schedule_init(struct schedule *s, const struct plan *p, int at_once, struct 
 	s->ready = calloc(words(n) + 1, sizeof(*s->ready));
 	s->ready_words = calloc(words(words(n)) + 1, sizeof(*s->ready_words));
 	s->work = calloc(n + 1, sizeof(*s->work));
-	if (!s->steps || !s->dependents || !s->dependents_at || !s->ready || !s->ready_words || !s->work) {
+	if (!s->steps || !s->dependents || !s->dependents_at || !s->ready || !s->ready_words ||
+	    !s->work) {
 		schedule_release(s);
 		return err_set(e, ERR_NO_MEMORY, 0, "a plan of %zu steps", n);
 	}
 	link_dependents(s);
 	for (size_t i = 0; i < n; i++) {
-		s->steps[i] = (struct sched_step){ .waits_for = (int)p->steps[i].n_needs, .because = -1 };
+		s->steps[i] =
+			(struct sched_step){ .waits_for = (int)p->steps[i].n_needs, .because = -1 };
 		if (p->steps[i].n_needs == 0)
 			mark_ready(s, (int)i);
 	}
@@ -166,7 +168,7 @@ static int by_number(const void *a, const void *b)
 }
 
 void schedule_done(struct schedule *s, int step, enum step_status status,
-		   void (*on_skip)(void *arg, int step, int because), void *arg)
+                   void (*on_skip)(void *arg, int step, int because), void *arg)
 {
 	int n;
 

@@ -14,20 +14,21 @@ enum sched_state { SCHED_WAITING, SCHED_RUNNING, SCHED_DONE };
 
 struct sched_step {
 	enum sched_state state;
-	enum step_status status;	/* when DONE */
-	int waits_for;			/* needs that are not done */
-	int because;			/* skipped: index of the step that failed */
+	enum step_status status; /* when DONE */
+	int waits_for;           /* needs that are not done */
+	int because;             /* skipped: index of the step that failed */
 };
 
 struct schedule {
 	const struct plan *plan;
 	struct sched_step *steps;
-	int *dependents, *dependents_at;	/* reverse edges: steps i's are dependents[dependents_at[i] .. dependents_at[i+1]-1] */
+	int *dependents,
+		*dependents_at; /* reverse edges: step i's are dependents[at[i]..at[i+1]-1] */
 	int at_once, running;
 	size_t done;
-	bool stopping;			/* nothing new starts */
-	uint64_t *ready, *ready_words;	/* bit i: step i may start; bit w: ready[w] is not 0 */
-	int *work;			/* room for every step */
+	bool stopping;                 /* nothing new starts */
+	uint64_t *ready, *ready_words; /* bit i: step i may start; bit w: ready[w] is not 0 */
+	int *work;                     /* room for every step */
 };
 
 /* at_once under 1 counts as 1.  p is borrowed. */
@@ -40,9 +41,10 @@ int schedule_next(struct schedule *s);
  * already stays as it is.  Dependents that can never run are marked DONE/SKIPPED; on_skip (may be
  * NULL) is called for each, in file order. */
 void schedule_done(struct schedule *s, int step, enum step_status status,
-		   void (*on_skip)(void *arg, int step, int because), void *arg);
+                   void (*on_skip)(void *arg, int step, int because), void *arg);
 /* Nothing new starts; waiting steps become skipped (because = -1). */
-void schedule_stop(struct schedule *s, void (*on_skip)(void *arg, int step, int because), void *arg);
+void schedule_stop(struct schedule *s, void (*on_skip)(void *arg, int step, int because),
+                   void *arg);
 bool schedule_finished(const struct schedule *s);
 
 #endif

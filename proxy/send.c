@@ -15,7 +15,7 @@
 #include "proxy/run.h"
 
 #define ARCHIVE "journal/package.tar.zst"
-#define LEVEL 3
+#define LEVEL   3
 
 struct sending {
 	struct run *run;
@@ -41,7 +41,8 @@ static bool send_one(struct sending *s)
 	f = carrier_frame(c, true, true, FRAME_HEADER + (size_t)n, NULL);
 	if (!f)
 		return false;
-	if (n && pread(s->fd, out_frame_payload(f) + FRAME_HEADER, (size_t)n, (off_t)s->out.sent) != (ssize_t)n) {
+	if (n && pread(s->fd, out_frame_payload(f) + FRAME_HEADER, (size_t)n, (off_t)s->out.sent) !=
+	                 (ssize_t)n) {
 		struct err e = ERR_INIT;
 
 		free(f);
@@ -50,7 +51,8 @@ static bool send_one(struct sending *s)
 		return false;
 	}
 	end = s->out.sent + n == s->size;
-	frame_header(out_frame_payload(f), FRAME_DATA, end ? FRAME_END : 0, s->out.channel, s->out.sent);
+	frame_header(out_frame_payload(f), FRAME_DATA, end ? FRAME_END : 0, s->out.channel,
+	             s->out.sent);
 	stream_out_sent(&s->out, n, end);
 	carrier_push(c, f);
 	return true;
@@ -71,7 +73,10 @@ static void on_window(void *owner, const struct frame *f)
 	if (f->kind == FRAME_WINDOW && f->offset > s->out.sent && f->offset <= s->size)
 		s->out.sent = f->offset;
 	if (f->kind != FRAME_WINDOW || stream_out_window(&s->out, f, &e) < 0)
-		link_fail(s->run->link, e.code ? &e : &(struct err){ .code = ERR_PROTO, .msg = "package: want WINDOW frames" });
+		link_fail(s->run->link,
+		          e.code ? &e
+		                 : &(struct err){ .code = ERR_PROTO,
+		                                  .msg = "package: want WINDOW frames" });
 	else
 		sending_pump(s);
 }
@@ -83,8 +88,9 @@ static int render(struct call *c, struct link *l, struct buf *out, struct err *e
 	stream_out_bind(&s->out, link_bind(l, s, on_window), s->out.acked, 0);
 	s->out.ended = true;
 	s->out.total = s->size;
-	return buf_printf(out, e, "{\"sha256\":\"%s\",\"size\":\"%llu\",\"channel\":%u}", s->run->package.sha256,
-			  (unsigned long long)s->size, (unsigned)s->out.channel);
+	return buf_printf(out, e, "{\"sha256\":\"%s\",\"size\":\"%llu\",\"channel\":%u}",
+	                  s->run->package.sha256, (unsigned long long)s->size,
+	                  (unsigned)s->out.channel);
 }
 
 static void on_loaded(struct call *c, const json *result, const struct err *error)
@@ -119,7 +125,8 @@ static void on_loaded(struct call *c, const json *result, const struct err *erro
 
 static int make_archive(struct run *r, struct err *e)
 {
-	auto_close int fd = openat(r->dir.fd, ARCHIVE, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	auto_close int fd = openat(r->dir.fd, ARCHIVE,
+	                           O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd < 0)
 		return err_set(e, ERR_SYS, errno, "%s/" ARCHIVE, r->dir.path);

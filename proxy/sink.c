@@ -14,8 +14,8 @@
 #include "protocol/limits.h"
 
 struct mark {
-	uint64_t raw, file;	/* what is in the log, unmasked and masked length */
-	uint64_t hashed;	/* the digest stands here: at most 63 bytes before raw */
+	uint64_t raw, file; /* what is in the log, unmasked and masked length */
+	uint64_t hashed;    /* the digest stands here: at most 63 bytes before raw */
 	struct hash hash;
 };
 
@@ -28,7 +28,8 @@ static void init(struct sink *s)
 	buf_init(&s->wait, 2 * WINDOW_STREAM);
 }
 
-int sink_open_log(struct sink *s, int dirfd, const char *path, const char *mark, const struct mask_set *secrets, struct err *e)
+int sink_open_log(struct sink *s, int dirfd, const char *path, const char *mark,
+                  const struct mask_set *secrets, struct err *e)
 {
 	struct mark m;
 
@@ -47,7 +48,8 @@ int sink_open_log(struct sink *s, int dirfd, const char *path, const char *mark,
 		s->only_hash = (size_t)(m.raw - m.hashed);
 		s->safe_file = s->file_at = m.file;
 	}
-	if (ftruncate(s->file_fd, (off_t)s->safe_file) < 0 || lseek(s->file_fd, (off_t)s->safe_file, SEEK_SET) < 0)
+	if (ftruncate(s->file_fd, (off_t)s->safe_file) < 0 ||
+	    lseek(s->file_fd, (off_t)s->safe_file, SEEK_SET) < 0)
 		return err_set(e, ERR_SYS, errno, "%s", path);
 	return 0;
 }
@@ -124,7 +126,7 @@ static void on_ready(struct loop_io *io, unsigned got)
 
 static int write_fd(struct sink *s, const void *p, size_t n, struct err *e)
 {
-	if (s->failed) {	/* as a pipe without a reader: said once, at the end */
+	if (s->failed) { /* as a pipe without a reader: said once, at the end */
 		*e = s->error;
 		return -1;
 	}
@@ -218,7 +220,7 @@ int sink_checkpoint(struct sink *s, struct err *e)
 	}
 	if (s->safe_raw == s->marked)
 		return 0;
-	if (s->only_hash)	/* not back at the last checkpoint yet */
+	if (s->only_hash) /* not back at the last checkpoint yet */
 		return 0;
 	memset(&m, 0, sizeof(m));
 	m.raw = s->safe_raw;

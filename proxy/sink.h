@@ -18,27 +18,29 @@
 
 struct sink {
 	struct stream_in in;
-	struct hash hash;		/* of everything that came */
+	struct hash hash; /* of everything that came */
 	bool failed;
 	struct err error;
-	void (*on_room)(struct sink *s);	/* more became durable: a grant may be due */
+	void (*on_room)(struct sink *s); /* more became durable: a grant may be due */
 	void *user;
 	/* log */
-	int file_fd, mark_fd;		/* -1: not a log */
+	int file_fd, mark_fd; /* -1: not a log */
 	struct mask mask;
-	struct hash safe_hash;		/* midstate at safe_raw */
+	struct hash safe_hash; /* midstate at safe_raw */
 	uint64_t safe_raw, safe_file, file_at, marked;
-	size_t only_hash;		/* bytes that come once more: in the file already */
+	size_t only_hash; /* bytes that come once more: in the file already */
 	/* descriptor */
-	int fd;				/* -1: none */
+	int fd; /* -1: none */
 	bool reopened;
 	struct loop *loop;
 	struct loop_io io;
-	struct buf wait;		/* what the descriptor did not take yet */
+	struct buf wait; /* what the descriptor did not take yet */
 };
 
-/* A log file `path` below dirfd with its checkpoint file `mark`; goes on where the checkpoint says. */
-int sink_open_log(struct sink *s, int dirfd, const char *path, const char *mark, const struct mask_set *secrets, struct err *e);
+/* A log file `path` below dirfd with its checkpoint file `mark`; goes on where the checkpoint
+ * says. */
+int sink_open_log(struct sink *s, int dirfd, const char *path, const char *mark,
+                  const struct mask_set *secrets, struct err *e);
 /* A descriptor of ours (1 or 2), never blocked on. */
 int sink_open_fd(struct sink *s, struct loop *l, int fd, struct err *e);
 /* Takes the bytes of an accepted DATA frame.  -1: cannot be written (disk full, closed pipe). */

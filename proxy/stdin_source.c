@@ -17,7 +17,7 @@ struct stdin_source {
 	struct loop_io io;
 	int fd;
 	bool pollable, ended;
-	struct buf keep;	/* from out.acked on */
+	struct buf keep; /* from out.acked on */
 	struct stream_out out;
 	struct link *link;
 };
@@ -59,8 +59,9 @@ static void want_more(struct stdin_source *s)
 		return;
 	if (!more) {
 		loop_io_stop(&s->io);
-	} else if (!s->io.loop && loop_io_start(s->loop, &s->io, s->fd, LOOP_IN, on_readable, NULL) < 0) {
-		s->pollable = false;	/* /dev/null and the like: never wait, never poll */
+	} else if (!s->io.loop &&
+	           loop_io_start(s->loop, &s->io, s->fd, LOOP_IN, on_readable, NULL) < 0) {
+		s->pollable = false; /* /dev/null and the like: never wait, never poll */
 		stdin_source_pump(s);
 	}
 }
@@ -83,9 +84,11 @@ static bool send_one(struct stdin_source *s)
 	if (!f)
 		return false;
 	end = s->ended && s->out.sent + n == s->out.total;
-	frame_header(out_frame_payload(f), FRAME_DATA, end ? FRAME_END : 0, s->out.channel, s->out.sent);
+	frame_header(out_frame_payload(f), FRAME_DATA, end ? FRAME_END : 0, s->out.channel,
+	             s->out.sent);
 	if (n)
-		memcpy(out_frame_payload(f) + FRAME_HEADER, buf_data(&s->keep) + (s->out.sent - s->out.acked), (size_t)n);
+		memcpy(out_frame_payload(f) + FRAME_HEADER,
+		       buf_data(&s->keep) + (s->out.sent - s->out.acked), (size_t)n);
 	stream_out_sent(&s->out, n, end);
 	carrier_push(c, f);
 	return true;
@@ -95,7 +98,8 @@ void stdin_source_pump(struct stdin_source *s)
 {
 	do {
 		if (!s->pollable)
-			while (!s->ended && have(s) == s->out.sent && buf_room(&s->keep) >= LIMIT_DATA)
+			while (!s->ended && have(s) == s->out.sent &&
+			       buf_room(&s->keep) >= LIMIT_DATA)
 				read_some(s);
 	} while (send_one(s));
 	want_more(s);
@@ -103,7 +107,8 @@ void stdin_source_pump(struct stdin_source *s)
 
 static void on_readable(struct loop_io *io, unsigned got)
 {
-	struct stdin_source *s = (struct stdin_source *)((char *)io - offsetof(struct stdin_source, io));
+	struct stdin_source *s =
+		(struct stdin_source *)((char *)io - offsetof(struct stdin_source, io));
 
 	(void)got;
 	read_some(s);

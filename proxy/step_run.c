@@ -25,8 +25,9 @@ static void fail(struct step_run *r, enum step_status status, const struct err *
 
 /* ---- the proof ---- */
 
-int receipt_verify(const char *text, const char *hmac, const char *session_key, const char *run, const char *session,
-		   const char *step, int attempt, struct receipt *ret, struct err *e)
+int receipt_verify(const char *text, const char *hmac, const char *session_key, const char *run,
+                   const char *session, const char *step, int attempt, struct receipt *ret,
+                   struct err *e)
 {
 	uint8_t key[SHA256_LEN];
 	int r;
@@ -36,23 +37,28 @@ int receipt_verify(const char *text, const char *hmac, const char *session_key, 
 	wipe(key, sizeof(key));
 	if (r < 0 || receipt_parse(text, strlen(text), ret, e) < 0)
 		return -1;
-	if (strcmp(ret->run, run) != 0 || strcmp(ret->session, session) != 0 || strcmp(ret->step, step) != 0 ||
-	    ret->attempt != attempt)
-		return err_set(e, ERR_INTEGRITY, 0, "the receipt is for step '%s' attempt %d of run '%s'", ret->step,
-			       ret->attempt, ret->run);
+	if (strcmp(ret->run, run) != 0 || strcmp(ret->session, session) != 0 ||
+	    strcmp(ret->step, step) != 0 || ret->attempt != attempt)
+		return err_set(e, ERR_INTEGRITY, 0,
+		               "the receipt is for step '%s' attempt %d of run '%s'", ret->step,
+		               ret->attempt, ret->run);
 	return 0;
 }
 
-static int compare_stream(const char *name, const struct sink *s, const struct stream_sum *sum, struct err *e)
+static int compare_stream(const char *name, const struct sink *s, const struct stream_sum *sum,
+                          struct err *e)
 {
 	char hex[SHA256_HEX];
 
 	if (s->in.next != sum->bytes)
-		return err_set(e, ERR_INTEGRITY, 0, "%s: %llu bytes came, the receipt says %llu", name,
-			       (unsigned long long)s->in.next, (unsigned long long)sum->bytes);
+		return err_set(e, ERR_INTEGRITY, 0, "%s: %llu bytes came, the receipt says %llu",
+		               name, (unsigned long long)s->in.next,
+		               (unsigned long long)sum->bytes);
 	hash_hex(&s->hash, hex);
 	if (strcmp(hex, sum->sha256) != 0)
-		return err_set(e, ERR_INTEGRITY, 0, "%s: the bytes that came have another digest than the receipt's", name);
+		return err_set(e, ERR_INTEGRITY, 0,
+		               "%s: the bytes that came have another digest than the receipt's",
+		               name);
 	return 0;
 }
 
@@ -61,12 +67,14 @@ static int verify(struct step_run *r, struct err *e)
 	if (strcmp(r->receipt.plan, r->body) != 0)
 		return err_set(e, ERR_INTEGRITY, 0, "the receipt is for another request");
 	if (r->sandbox && strcmp(r->receipt.sandbox, r->sandbox) != 0)
-		return err_set(e, ERR_FENCED, 0, "the receipt is from sandbox '%s', not '%s'", r->receipt.sandbox, r->sandbox);
+		return err_set(e, ERR_FENCED, 0, "the receipt is from sandbox '%s', not '%s'",
+		               r->receipt.sandbox, r->sandbox);
 	if (compare_stream("stdout", r->out, &r->receipt.out, e) < 0 ||
 	    compare_stream("stderr", r->err, &r->receipt.err, e) < 0)
 		return -1;
 	if (!fetch_is_complete(r->fetch))
-		return err_set(e, ERR_INTEGRITY, 0, "artifacts: fewer bytes came than the receipt says");
+		return err_set(e, ERR_INTEGRITY, 0,
+		               "artifacts: fewer bytes came than the receipt says");
 	return 0;
 }
 
@@ -88,8 +96,9 @@ static void on_finish(struct loop_timer *t)
 	r->verified = true;
 	r->status = r->receipt.status;
 	if (r->status != STATUS_SUCCESS)
-		err_set(&r->error, r->receipt.exit.kind == EXIT_SPAWN_FAILED ? ERR_SPAWN : ERR_STEP_FAILED, 0, "%s",
-			r->receipt.error);
+		err_set(&r->error,
+		        r->receipt.exit.kind == EXIT_SPAWN_FAILED ? ERR_SPAWN : ERR_STEP_FAILED, 0,
+		        "%s", r->receipt.error);
 	r->done = true;
 	r->on_done(r);
 }
@@ -99,7 +108,8 @@ static void check_done(struct step_run *r)
 {
 	if (!r->answered || r->done || r->finish.loop)
 		return;
-	if (!r->out->in.ended || !r->err->in.ended || r->events_needed || !sink_is_flushed(r->out) || !sink_is_flushed(r->err))
+	if (!r->out->in.ended || !r->err->in.ended || r->events_needed ||
+	    !sink_is_flushed(r->out) || !sink_is_flushed(r->err))
 		return;
 	if (r->fetch->total && !r->fetch->in.ended)
 		return;
@@ -132,7 +142,8 @@ static void on_stream(struct step_run *r, struct sink *s, const struct frame *f)
 	struct err e = ERR_INIT;
 
 	if (f->kind != FRAME_DATA) {
-		err_set(&e, ERR_PROTO, 0, "step '%s': an unexpected frame of kind %d", r->id, f->kind);
+		err_set(&e, ERR_PROTO, 0, "step '%s': an unexpected frame of kind %d", r->id,
+		        f->kind);
 		link_fail(r->link, &e);
 		return;
 	}
@@ -140,7 +151,8 @@ static void on_stream(struct step_run *r, struct sink *s, const struct frame *f)
 		link_fail(r->link, &e);
 		return;
 	}
-	/* A log that cannot be written ends the step's run here: nothing is passed over in silence. */
+	/* A log that cannot be written ends the step's run here: nothing is passed over in
+	 * silence. */
 	if (f->len && sink_write(s, f->payload, f->len, &e) < 0) {
 		fail(r, STATUS_ERROR, &e);
 		return;
@@ -177,12 +189,14 @@ static void on_artifacts(void *owner, const struct frame *f)
 
 	if (f->kind != FRAME_DATA || stream_in_data(&r->fetch->in, f, &e) < 0) {
 		if (!e.code)
-			err_set(&e, ERR_PROTO, 0, "step '%s': an unexpected frame of kind %d", r->id, f->kind);
+			err_set(&e, ERR_PROTO, 0, "step '%s': an unexpected frame of kind %d",
+			        r->id, f->kind);
 		link_fail(r->link, &e);
 		return;
 	}
 	if (f->len && fetch_write(r->fetch, f->payload, f->len, &e) < 0) {
-		fail(r, e.code == ERR_INTEGRITY || e.code == ERR_PROTO ? STATUS_LOST : STATUS_ERROR, &e);
+		fail(r, e.code == ERR_INTEGRITY || e.code == ERR_PROTO ? STATUS_LOST : STATUS_ERROR,
+		     &e);
 		return;
 	}
 	r->fetch->in.durable = r->fetch->in.next;
@@ -192,14 +206,15 @@ static void on_artifacts(void *owner, const struct frame *f)
 
 /* ---- the request ---- */
 
-static void write_channel(struct jw *w, const char *name, struct link *l, struct step_run *r, struct stream_in *in,
-			  void (*on_frame)(void *owner, const struct frame *f))
+static void write_channel(struct jw *w, const char *name, struct link *l, struct step_run *r,
+                          struct stream_in *in,
+                          void (*on_frame)(void *owner, const struct frame *f))
 {
 	uint64_t have = in->next;
 
 	stream_in_bind(in, link_bind(l, r, on_frame), have, WINDOW_STREAM);
 	in->granted = have + WINDOW_STREAM;
-	in->ended = false;	/* the worker says the end again after every bind */
+	in->ended = false; /* the worker says the end again after every bind */
 	jw_kobj(w, name);
 	jw_kint(w, "channel", in->channel);
 	jw_ku64s(w, "offset", have);
@@ -234,7 +249,8 @@ static void write_body(struct jw *w, const struct step_run *r)
 
 static int note_body(struct step_run *r, const struct buf *params, struct err *e)
 {
-	json *v = json_parse((const char *)buf_data(params), buf_len(params), LIMIT_TEXT, LIMIT_JSON_DEPTH, e);
+	json *v = json_parse((const char *)buf_data(params), buf_len(params), LIMIT_TEXT,
+	                     LIMIT_JSON_DEPTH, e);
 	int n = v ? step_body_digest(v, r->body, e) : -1;
 
 	json_free(v);
@@ -266,12 +282,15 @@ static int take_receipt(struct step_run *r, const json *result, struct err *e)
 	int64_t last = 0;
 
 	json_opt_str(result, "result", "error", &error, NULL);
-	if (json_opt_str(result, "result", "receipt", &text, e) < 0 || json_opt_str(result, "result", "hmac", &hmac, e) < 0 ||
+	if (json_opt_str(result, "result", "receipt", &text, e) < 0 ||
+	    json_opt_str(result, "result", "hmac", &hmac, e) < 0 ||
 	    json_opt_int(result, "result", "events_last", 0, JSON_INT_MAX, &last, e) < 0)
 		return -1;
 	if (!text || !hmac)
-		return err_set(e, ERR_LOST, 0, "%s", error && *error ? error : "the worker has no receipt");
-	if (receipt_verify(text, hmac, r->session_key, r->run, r->session, r->id, r->attempt, &r->receipt, e) < 0)
+		return err_set(e, ERR_LOST, 0, "%s",
+		               error && *error ? error : "the worker has no receipt");
+	if (receipt_verify(text, hmac, r->session_key, r->run, r->session, r->id, r->attempt,
+	                   &r->receipt, e) < 0)
 		return -1;
 	free(r->receipt_text);
 	r->receipt_text = strdup(text);

@@ -19,10 +19,10 @@ struct step_run {
 	/* the request, borrowed: */
 	const char *id, *driver;
 	int attempt;
-	const char *config;	/* JSON texts; NULL: {} or [] */
+	const char *config; /* JSON texts; NULL: {} or [] */
 	const char *inputs, *env, *collect;
 	int64_t timeout_ms, grace_ms, linger_ms;
-	struct stdin_source *input;	/* NULL: /dev/null */
+	struct stdin_source *input; /* NULL: /dev/null */
 	/* who is who, for the receipt: */
 	const char *run, *session, *session_key, *sandbox;
 	struct sink *out, *err;
@@ -33,7 +33,7 @@ struct step_run {
 
 	/* what came of it: */
 	enum step_status status;
-	struct err error;		/* why it is no success */
+	struct err error; /* why it is no success */
 	struct receipt receipt;
 	bool verified;
 	char *receipt_text;
@@ -55,7 +55,8 @@ void step_run_events(struct step_run *r, uint64_t wseq);
 void step_run_release(struct step_run *r);
 
 /* What a signature and a comparison can tell (also used offline by verify). */
-int receipt_verify(const char *text, const char *hmac, const char *session_key, const char *run, const char *session,
-		   const char *step, int attempt, struct receipt *ret, struct err *e);
+int receipt_verify(const char *text, const char *hmac, const char *session_key, const char *run,
+                   const char *session, const char *step, int attempt, struct receipt *ret,
+                   struct err *e);
 
 #endif

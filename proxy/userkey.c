@@ -44,7 +44,7 @@ static int default_dir(char out[PATH_MAX], struct err *e)
 	const char *home = home_dir();
 	int n;
 
-	if (config && config[0] == '/')		/* relative ones are to be ignored (XDG) */
+	if (config && config[0] == '/') /* relative ones are to be ignored (XDG) */
 		n = snprintf(out, PATH_MAX, "%s/farstep", config);
 	else if (home)
 		n = snprintf(out, PATH_MAX, "%s/.config/farstep", home);
@@ -78,7 +78,7 @@ static int make_key(const char *dir, struct err *e)
 	if (random_bytes(key, sizeof(key), e) < 0 || random_bytes(rnd, sizeof(rnd), e) < 0)
 		return -1;
 	hex_encode(key, sizeof(key), text);
-	strcpy(text + KEY_DIGITS, "\n");
+	strcpy(text + KEY_DIGITS, "\n"); /* lint-ok: sized for it */
 	hex_encode(rnd, sizeof(rnd), hex);
 	snprintf(tmp, sizeof(tmp), "key.%s.tmp", hex);
 	ret = fs_write(dirfd, tmp, text, KEY_DIGITS + 1, 0600, true, e);
@@ -97,13 +97,15 @@ static int check_owner(int fd, const char *file, struct err *e)
 	if (fstat(fd, &st) < 0)
 		return err_set(e, ERR_SYS, errno, "%s: stat", file);
 	if (!S_ISREG(st.st_mode))
-		return err_set(e, ERR_DENIED, 0, "%s: not a regular file: name another with --key-file", file);
+		return err_set(e, ERR_DENIED, 0,
+		               "%s: not a regular file: name another with --key-file", file);
 	if (st.st_uid != geteuid())
-		return err_set(e, ERR_DENIED, 0, "%s: belongs to user %u, not to you: name another with --key-file",
-			       file, (unsigned)st.st_uid);
+		return err_set(e, ERR_DENIED, 0,
+		               "%s: belongs to user %u, not to you: name another with --key-file",
+		               file, (unsigned)st.st_uid);
 	if (st.st_mode & 077)
-		return err_set(e, ERR_DENIED, 0, "%s: others may use it (mode %03o): chmod 600 %s", file,
-			       (unsigned)st.st_mode & 0777, file);
+		return err_set(e, ERR_DENIED, 0, "%s: others may use it (mode %03o): chmod 600 %s",
+		               file, (unsigned)st.st_mode & 0777, file);
 	return 0;
 }
 
@@ -137,8 +139,9 @@ static int read_key(int fd, const char *file, uint8_t key[USER_KEY_LEN], struct 
 		return err_set(e, ERR_SYS, errno, "%s: read", file);
 	if (parse_key(text, (size_t)n, key) < 0)
 		ret = err_set(e, ERR_DENIED, 0,
-			      "%s: no user key (want 64 hex digits and a newline): move it away, farstep makes one without --key-file",
-			      file);
+		              "%s: no user key (want 64 hex digits and a newline): move it away, "
+		              "farstep makes one without --key-file",
+		              file);
 	wipe(text, sizeof(text));
 	return ret;
 }
@@ -155,8 +158,11 @@ static int refused(const char *file, struct err *e)
 
 	if (sys == ENOENT)
 		return err_set(e, ERR_NOT_FOUND, 0,
-			       "%s: no such key file: without --key-file and FARSTEP_KEY_FILE farstep makes its own", file);
-	return err_set(e, sys == EACCES || sys == EPERM ? ERR_DENIED : ERR_SYS, sys, "%s: open", file);
+		               "%s: no such key file: without --key-file and FARSTEP_KEY_FILE "
+		               "farstep makes its own",
+		               file);
+	return err_set(e, sys == EACCES || sys == EPERM ? ERR_DENIED : ERR_SYS, sys, "%s: open",
+	               file);
 }
 
 static int load_default(uint8_t key[USER_KEY_LEN], struct err *e)
@@ -209,10 +215,12 @@ static int check_private(const char *path, struct err *e)
 	if (lstat(path, &st) < 0)
 		return err_set(e, ERR_SYS, errno, "%s: stat", path);
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
-		return err_set(e, ERR_DENIED, 0, "%s: not a directory of yours: set XDG_RUNTIME_DIR to one that is", path);
+		return err_set(e, ERR_DENIED, 0,
+		               "%s: not a directory of yours: set XDG_RUNTIME_DIR to one that is",
+		               path);
 	if (st.st_mode & 077)
-		return err_set(e, ERR_DENIED, 0, "%s: others may use it (mode %03o): chmod 700 %s", path,
-			       (unsigned)st.st_mode & 0777, path);
+		return err_set(e, ERR_DENIED, 0, "%s: others may use it (mode %03o): chmod 700 %s",
+		               path, (unsigned)st.st_mode & 0777, path);
 	return 0;
 }
 
@@ -222,7 +230,8 @@ int runtime_dir(char out[256], struct err *e)
 	char path[256];
 
 	/* After su or sudo the variable still names the other user's directory. */
-	if (base && base[0] == '/' && strlen(base) + sizeof("/farstep") <= RUNTIME_DIR_MAX && is_mine(base))
+	if (base && base[0] == '/' && strlen(base) + sizeof("/farstep") <= RUNTIME_DIR_MAX &&
+	    is_mine(base))
 		snprintf(path, sizeof(path), "%s/farstep", base);
 	else
 		snprintf(path, sizeof(path), "/tmp/farstep-%u", (unsigned)geteuid());

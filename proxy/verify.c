@@ -19,7 +19,7 @@
 #include "proxy/userkey.h"
 
 #define FILE_MAX (64 * 1024 * 1024)
-#define PIECE (128 * 1024)
+#define PIECE    (128 * 1024)
 
 struct verifying {
 	struct verify_result *ret;
@@ -28,7 +28,7 @@ struct verifying {
 	const char *run;
 	char key[SHA256_HEX];
 	const json *status;
-	bool proved[20000];	/* by the step's index in status.json */
+	bool proved[20000]; /* by the step's index in status.json */
 };
 
 static void PRINTF_LIKE(2, 3) bad(struct verifying *v, const char *fmt, ...)
@@ -76,7 +76,8 @@ static int step_index(const struct verifying *v, const char *id)
 }
 
 /* A log with masked values is another text than the step wrote: then only its receipt speaks. */
-static void check_log(struct verifying *v, const char *step, const char *name, const struct stream_sum *sum)
+static void check_log(struct verifying *v, const char *step, const char *name,
+                      const struct stream_sum *sum)
 {
 	char path[160], hex[SHA256_HEX];
 	uint64_t size = 0;
@@ -92,10 +93,14 @@ static void check_log(struct verifying *v, const char *step, const char *name, c
 
 		buf_init(&text, FILE_MAX);
 		fs_read(v->fd, path, FILE_MAX, &text, NULL);
-		masked = buf_len(&text) && memmem(buf_data(&text), buf_len(&text), "***MASKED***", 12);
+		masked = buf_len(&text) &&
+		         memmem(buf_data(&text), buf_len(&text), "***MASKED***", 12);
 		buf_release(&text);
 		if (masked)
-			buf_printf(v->out, NULL, "--   %s: holds masked values, so its digest cannot be compared\n", path);
+			buf_printf(
+				v->out, NULL,
+				"--   %s: holds masked values, so its digest cannot be compared\n",
+				path);
 		else
 			bad(v, "%s: not the bytes that the receipt names", path);
 	}
@@ -111,15 +116,18 @@ static int on_receipt(void *arg, const char *line, size_t n, struct err *e)
 	struct receipt rc;
 	int i;
 
-	if (!o || json_req_str(o, "receipt", "step_id", &step, &why) < 0 || json_req_str(o, "receipt", "receipt", &text, &why) < 0 ||
+	if (!o || json_req_str(o, "receipt", "step_id", &step, &why) < 0 ||
+	    json_req_str(o, "receipt", "receipt", &text, &why) < 0 ||
 	    json_req_str(o, "receipt", "hmac", &hmac, &why) < 0 ||
 	    json_req_int(o, "receipt", "attempt", 1, LIMIT_ATTEMPT, &attempt, &why) < 0) {
 		bad(v, "receipts.jsonl: %s", o ? why.msg : "no JSON");
-	} else if (receipt_verify(text, hmac, v->key, v->run, v->run, step, (int)attempt, &rc, &why) < 0) {
+	} else if (receipt_verify(text, hmac, v->key, v->run, v->run, step, (int)attempt, &rc,
+	                          &why) < 0) {
 		bad(v, "receipt of step '%s': %s", step, why.msg);
 	} else {
 		v->ret->receipts++;
-		buf_printf(v->out, NULL, "ok   receipt of step '%s' attempt %d: %s\n", step, (int)attempt, status_name(rc.status));
+		buf_printf(v->out, NULL, "ok   receipt of step '%s' attempt %d: %s\n", step,
+		           (int)attempt, status_name(rc.status));
 		i = step_index(v, step);
 		if (i >= 0)
 			v->proved[i] = rc.status == STATUS_SUCCESS;
@@ -133,7 +141,8 @@ static int on_receipt(void *arg, const char *line, size_t n, struct err *e)
 static void check_artifacts(struct verifying *v)
 {
 	for (const json *a = json_first(json_get(v->status, "artifacts")); a; a = json_next(a)) {
-		const char *path = json_string(json_get(a, "path")), *want = json_string(json_get(a, "sha256"));
+		const char *path = json_string(json_get(a, "path")),
+			   *want = json_string(json_get(a, "sha256"));
 		char full[LIMIT_PATH + 64], hex[SHA256_HEX];
 		uint64_t size = 0;
 
@@ -159,8 +168,10 @@ static void check_steps(struct verifying *v)
 		const char *status = json_string(json_get(s, "status"));
 
 		v->ret->steps++;
-		if (status && strcmp(status, "success") == 0 && (i >= (int)ARRAY_LEN(v->proved) || !v->proved[i]))
-			bad(v, "step '%s' is called successful without a receipt that proves it", json_string(json_get(s, "id")));
+		if (status && strcmp(status, "success") == 0 &&
+		    (i >= (int)ARRAY_LEN(v->proved) || !v->proved[i]))
+			bad(v, "step '%s' is called successful without a receipt that proves it",
+			    json_string(json_get(s, "id")));
 	}
 }
 
@@ -182,7 +193,8 @@ static int read_receipts(struct verifying *v, struct err *e)
 	return r;
 }
 
-int verify_run(const char *path, const char *key_file, struct verify_result *ret, struct buf *out, struct err *e)
+int verify_run(const char *path, const char *key_file, struct verify_result *ret, struct buf *out,
+               struct err *e)
 {
 	struct verifying *v = calloc(1, sizeof(*v));
 	auto_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -198,7 +210,8 @@ int verify_run(const char *path, const char *key_file, struct verify_result *ret
 		err_set(e, ERR_NOT_FOUND, errno, "%s", path);
 		goto out;
 	}
-	if (userkey_load(key_file, user_key, e) < 0 || fs_read(fd, "status.json", FILE_MAX, &b, e) < 0)
+	if (userkey_load(key_file, user_key, e) < 0 ||
+	    fs_read(fd, "status.json", FILE_MAX, &b, e) < 0)
 		goto out;
 	status = json_parse((const char *)buf_data(&b), buf_len(&b), FILE_MAX, LIMIT_JSON_DEPTH, e);
 	if (!status || json_req_str(status, "status.json", "run_id", &v->run, e) < 0)
@@ -215,8 +228,11 @@ int verify_run(const char *path, const char *key_file, struct verify_result *ret
 	json_opt_int(status, "", "exit_code", 0, 255, &code, NULL);
 	ret->ok = !ret->bad && json_is_true(json_get(status, "ok"));
 	ret->exit_code = ret->bad ? 7 : (int)code;
-	buf_printf(out, NULL, "%s: %d steps, %d receipts, %d artifacts: %s\n", v->run, ret->steps, ret->receipts, ret->artifacts,
-		   ret->bad ? "DOES NOT FIT" : ret->ok ? "proved" : "everything fits; the run itself was no success");
+	buf_printf(out, NULL, "%s: %d steps, %d receipts, %d artifacts: %s\n", v->run, ret->steps,
+	           ret->receipts, ret->artifacts,
+	           ret->bad  ? "DOES NOT FIT"
+	           : ret->ok ? "proved"
+	                     : "everything fits; the run itself was no success");
 	r = 0;
 out:
 	wipe(user_key, sizeof(user_key));

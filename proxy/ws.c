@@ -13,15 +13,15 @@
 _Static_assert(LWS_PRE <= CARRIER_HEADROOM, "headroom of a frame");
 
 #define SUBPROTOCOL "farstep.v1"
-#define FRAME_MAX LIMIT_TEXT
+#define FRAME_MAX   LIMIT_TEXT
 
 struct peer {
-	struct carrier carrier;	/* first member */
+	struct carrier carrier; /* first member */
 	struct ws_client *client;
 	struct lws *wsi;
 	char token[80];
-	bool open, told;	/* told: on_closed was called */
-	bool connecting;	/* inside lws_client_connect_via_info: whoever gave up keeps the memory */
+	bool open, told; /* told: on_closed was called */
+	bool connecting; /* inside lws_client_connect_via_info: whoever gave up keeps the memory */
 	int close_code;
 	char close_reason[100];
 	struct buf in;
@@ -79,8 +79,8 @@ static void peer_free(struct peer *p)
 /* With what close_code and close_reason say. */
 static int close_as_noted(struct peer *p)
 {
-	lws_close_reason(p->wsi, (enum lws_close_status)p->close_code, (unsigned char *)p->close_reason,
-			 strlen(p->close_reason));
+	lws_close_reason(p->wsi, (enum lws_close_status)p->close_code,
+	                 (unsigned char *)p->close_reason, strlen(p->close_reason));
 	return -1;
 }
 
@@ -122,7 +122,8 @@ static int on_writeable(struct peer *p)
 
 	if (!f)
 		return p->carrier.closing ? close_as_noted(p) : 0;
-	if (lws_write(p->wsi, out_frame_payload(f), f->len, f->binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT) < 0)
+	if (lws_write(p->wsi, out_frame_payload(f), f->len,
+	              f->binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT) < 0)
 		return -1;
 	carrier_written(&p->carrier, f);
 	if (p->carrier.control.head || p->carrier.bulk.head || p->carrier.closing)
@@ -135,8 +136,8 @@ static int add_token(struct peer *p, struct lws *wsi, unsigned char **at, size_t
 	char value[96];
 	int n = snprintf(value, sizeof(value), "Bearer %s", p->token);
 
-	return lws_add_http_header_by_name(wsi, (const unsigned char *)"Authorization:", (unsigned char *)value, n, at,
-					   *at + room);
+	return lws_add_http_header_by_name(wsi, (const unsigned char *)"Authorization:",
+	                                   (unsigned char *)value, n, at, *at + room);
 }
 
 /* The peer's close frame: code and reason, before CLIENT_CLOSED. */
@@ -145,7 +146,8 @@ static void note_close(struct peer *p, const uint8_t *in, size_t len)
 	if (len < 2)
 		return;
 	p->close_code = in[0] << 8 | in[1];
-	snprintf(p->close_reason, sizeof(p->close_reason), "%.*s", (int)(len - 2), (const char *)in + 2);
+	snprintf(p->close_reason, sizeof(p->close_reason), "%.*s", (int)(len - 2),
+	         (const char *)in + 2);
 }
 
 static void on_refused(struct peer *p, const char *text)
@@ -160,7 +162,8 @@ static void on_refused(struct peer *p, const char *text)
 	tell_closed(p, status == 401 ? CLOSE_DENIED : CLOSE_LOST, why);
 }
 
-static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                    size_t len)
 {
 	struct ws_client *w = lws_context_user(lws_get_context(wsi));
 	struct peer *p;
@@ -206,7 +209,8 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 }
 
 static const struct lws_protocols protocols[] = {
-	{ SUBPROTOCOL, callback, 0, LIMIT_DATA + FRAME_HEADER, 0, NULL, LIMIT_DATA + FRAME_HEADER + LWS_PRE },
+	{ SUBPROTOCOL, callback, 0, LIMIT_DATA + FRAME_HEADER, 0, NULL,
+	  LIMIT_DATA + FRAME_HEADER + LWS_PRE },
 	{ NULL, NULL, 0, 0, 0, NULL, 0 },
 };
 
@@ -218,7 +222,7 @@ static void emit_log(int level, const char *line)
 struct ws_client *ws_client_new(struct loop *l, struct err *e)
 {
 	static const lws_retry_bo_t idle = { .secs_since_valid_ping = HEARTBEAT_MS / 1000,
-					     .secs_since_valid_hangup = LINK_DEAD_MS / 1000 };
+		                             .secs_since_valid_hangup = LINK_DEAD_MS / 1000 };
 	struct lws_context_creation_info info = { 0 };
 	struct ws_client *w = calloc(1, sizeof(*w));
 	lws_sock_file_fd_type fd;
@@ -240,7 +244,8 @@ struct ws_client *ws_client_new(struct loop *l, struct err *e)
 	if (w->context)
 		w->vhost = lws_create_vhost(w->context, &info);
 	fd.filefd = loop_fd(l);
-	if (!w->vhost || !lws_adopt_descriptor_vhost(w->vhost, LWS_ADOPT_RAW_FILE_DESC, fd, SUBPROTOCOL, NULL)) {
+	if (!w->vhost ||
+	    !lws_adopt_descriptor_vhost(w->vhost, LWS_ADOPT_RAW_FILE_DESC, fd, SUBPROTOCOL, NULL)) {
 		err_set(e, ERR_NO_MEMORY, 0, "libwebsockets: cannot make a context");
 		ws_client_free(w);
 		return NULL;
@@ -273,19 +278,20 @@ static int split_address(const char *address, char host[256], int *port, struct 
 		return 0;
 	}
 	colon = strrchr(address, ':');
-	if (strncmp(address, "ws://", 5) != 0 || !colon || colon < address + 6 || colon - address > 200)
+	if (strncmp(address, "ws://", 5) != 0 || !colon || colon < address + 6 ||
+	    colon - address > 200)
 		return err_set(e, ERR_USAGE, 0, "'%s': want unix:PATH or ws://HOST:PORT", address);
 	snprintf(host, 256, "%.*s", (int)(colon - address - 5), address + 5);
-	*port = atoi(colon + 1);
+	*port = (int)strtol(colon + 1, NULL, 10);
 	if (*port <= 0 || *port > 65535)
 		return err_set(e, ERR_USAGE, 0, "'%s': no port", address);
 	return 0;
 }
 
 struct carrier *ws_connect(struct ws_client *w, const char *address, const char *token,
-			   void (*on_open)(struct carrier *c),
-			   void (*on_closed)(struct carrier *c, int code, const char *reason), void *user,
-			   struct err *e)
+                           void (*on_open)(struct carrier *c),
+                           void (*on_closed)(struct carrier *c, int code, const char *reason),
+                           void *user, struct err *e)
 {
 	struct lws_client_connect_info info = { 0 };
 	struct peer *p = NULL;
@@ -306,7 +312,7 @@ struct carrier *ws_connect(struct ws_client *w, const char *address, const char 
 	snprintf(p->token, sizeof(p->token), "%s", token);
 	p->carrier.kick = peer_kick;
 	p->carrier.close = peer_close;
-	p->carrier.on_closed = NULL;	/* a failure inside the call is the return value */
+	p->carrier.on_closed = NULL; /* a failure inside the call is the return value */
 	p->carrier.user = user;
 	info.context = w->context;
 	info.vhost = w->vhost;

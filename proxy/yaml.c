@@ -10,8 +10,8 @@
 /* An open list or mapping. */
 struct level {
 	struct tree *node;
-	struct tree *last;	/* child */
-	char *key;		/* a mapping's key whose value comes next */
+	struct tree *last; /* child */
+	char *key;         /* a mapping's key whose value comes next */
 	int key_line;
 };
 
@@ -38,7 +38,7 @@ void tree_free(struct tree *t)
 		struct tree *at = todo;
 
 		todo = at->next;
-		if (at->first) {	/* its children come next, then what followed it */
+		if (at->first) { /* its children come next, then what followed it */
 			struct tree *last = at->first;
 
 			while (last->next)
@@ -66,8 +66,8 @@ const struct tree *tree_get(const struct tree *map, const char *key)
 const char *tree_type_name(enum tree_type t)
 {
 	static const char *const names[] = {
-		[TREE_NULL] = "nothing", [TREE_BOOL] = "a boolean", [TREE_NUMBER] = "a number",
-		[TREE_STRING] = "a string", [TREE_LIST] = "a list", [TREE_MAP] = "a mapping",
+		[TREE_NULL] = "nothing",    [TREE_BOOL] = "a boolean", [TREE_NUMBER] = "a number",
+		[TREE_STRING] = "a string", [TREE_LIST] = "a list",    [TREE_MAP] = "a mapping",
 	};
 
 	return names[t];
@@ -118,7 +118,9 @@ static bool is_one_of(const char *s, const char *const *words)
 static enum tree_type plain_type(const char *s)
 {
 	static const char *const nulls[] = { "", "~", "null", "Null", "NULL", NULL };
-	static const char *const bools[] = { "true", "True", "TRUE", "false", "False", "FALSE", NULL };
+	static const char *const bools[] = {
+		"true", "True", "TRUE", "false", "False", "FALSE", NULL
+	};
 
 	if (is_one_of(s, nulls))
 		return TREE_NULL;
@@ -161,7 +163,8 @@ static int syntax_error(struct builder *b)
 	if (p->context && p->problem)
 		snprintf(what, sizeof(what), "no YAML: %s, %s", p->context, p->problem);
 	else
-		snprintf(what, sizeof(what), "no YAML: %s", p->problem ? p->problem : "cannot be read");
+		snprintf(what, sizeof(what), "no YAML: %s",
+		         p->problem ? p->problem : "cannot be read");
 	return hopeless(b, (int)p->problem_mark.line + 1, what);
 }
 
@@ -245,8 +248,8 @@ static int tell_repeated(struct builder *b, struct tree **sorted, size_t n)
 			continue;
 		}
 		sorted[i]->is_repeated = true;
-		snprintf(what, sizeof(what), "duplicate key '%.64s' (first in line %d)", sorted[i]->key,
-			 sorted[first]->key_line);
+		snprintf(what, sizeof(what), "duplicate key '%.64s' (first in line %d)",
+		         sorted[i]->key, sorted[first]->key_line);
 		mistake(b, sorted[i]->key_line, what);
 	}
 	return 0;
@@ -331,7 +334,8 @@ static int on_collection(struct builder *b, enum tree_type type, const unsigned 
 static void refuse_anchor(struct builder *b, const unsigned char *anchor)
 {
 	if (anchor)
-		mistake(b, event_line(b), "anchors (&x) are not supported: write the value out where it is needed");
+		mistake(b, event_line(b),
+		        "anchors (&x) are not supported: write the value out where it is needed");
 }
 
 static int on_document(struct builder *b)

@@ -17,13 +17,14 @@
 struct batch {
 	struct conn *conn;
 	struct buf answers;
-	int open;		/* answers still to come, plus one while the batch is being read */
+	int open; /* answers still to come, plus one while the batch is being read */
 };
 
 static void batch_flush(struct batch *b)
 {
 	if (buf_len(&b->answers) && b->conn && buf_putc(&b->answers, ']', NULL) == 0)
-		carrier_send_text(b->conn->carrier, buf_data(&b->answers), buf_len(&b->answers), NULL);
+		carrier_send_text(b->conn->carrier, buf_data(&b->answers), buf_len(&b->answers),
+		                  NULL);
 	buf_reset(&b->answers);
 }
 
@@ -183,7 +184,7 @@ static void on_batch(void *arg, bool begins)
 	}
 	b = calloc(1, sizeof(*b));
 	if (!b)
-		return;		/* answers go out one by one */
+		return; /* answers go out one by one */
 	b->conn = c;
 	b->open = 1;
 	buf_init(&b->answers, LIMIT_TEXT);
@@ -255,7 +256,8 @@ static void send_notice(struct conn *c, const char *method, const struct buf *pa
 	struct buf out;
 
 	buf_init(&out, LIMIT_TEXT);
-	if (rpc_write_notice(&out, method, (const char *)buf_data(params), buf_len(params), NULL) == 0)
+	if (rpc_write_notice(&out, method, (const char *)buf_data(params), buf_len(params), NULL) ==
+	    0)
 		carrier_send_text(c->carrier, buf_data(&out), buf_len(&out), NULL);
 	buf_release(&out);
 }
@@ -355,7 +357,8 @@ void conn_pump_events(struct conn *c)
 
 	if (c->closed || !c->session || ahead >= LIMIT_EVENT_WINDOW)
 		return;
-	if (journal_read(&c->session->journal, &c->events, (int)(LIMIT_EVENT_WINDOW - ahead), send_event, c, &e) < 0)
+	if (journal_read(&c->session->journal, &c->events, (int)(LIMIT_EVENT_WINDOW - ahead),
+	                 send_event, c, &e) < 0)
 		conn_close(c, CLOSE_PROTOCOL, e.msg);
 }
 
@@ -375,7 +378,8 @@ static void on_closed(struct carrier *carrier, int code, const char *reason)
 	struct session *s = c->session;
 
 	c->closed = true;
-	log_info("connection%s%s closed: %d %s", s ? " of session " : "", s ? s->id : "", code, reason);
+	log_info("connection%s%s closed: %d %s", s ? " of session " : "", s ? s->id : "", code,
+	         reason);
 	loop_timer_stop(&c->heartbeat);
 	for (struct reply *r = c->in_flight; r; r = r->next) {
 		r->conn = NULL;

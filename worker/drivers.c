@@ -15,7 +15,7 @@
 
 struct driver {
 	const char *name, *category, *description;
-	const char *parameters;		/* JSON object for driver.list */
+	const char *parameters; /* JSON object for driver.list */
 	int (*check)(const json *config, struct err *e);
 	void (*argv)(const json *config, struct jw *w);
 };
@@ -43,7 +43,8 @@ static int check_exec(const json *config, struct err *e)
 	if (json_opt_strv(config, "params.config", "argv", &argv, e) < 0)
 		return -1;
 	if (json_count(argv) < 1 || json_count(argv) > LIMIT_ARGV)
-		return err_set(e, ERR_INVALID_PARAMS, 0, "params.config.argv: want 1 to %d strings", LIMIT_ARGV);
+		return err_set(e, ERR_INVALID_PARAMS, 0, "params.config.argv: want 1 to %d strings",
+		               LIMIT_ARGV);
 	return 0;
 }
 
@@ -55,9 +56,11 @@ static void argv_exec(const json *config, struct jw *w)
 
 static const struct driver drivers[] = {
 	{ "exec", "process", "a program with its arguments",
-	  "{\"argv\":{\"type\":\"array\",\"required\":true},\"cwd\":{\"type\":\"string\"}}", check_exec, argv_exec },
+	  "{\"argv\":{\"type\":\"array\",\"required\":true},\"cwd\":{\"type\":\"string\"}}",
+	  check_exec, argv_exec },
 	{ "shell", "process", "a script for /bin/sh -e",
-	  "{\"script\":{\"type\":\"string\",\"required\":true},\"cwd\":{\"type\":\"string\"}}", check_shell, argv_shell },
+	  "{\"script\":{\"type\":\"string\",\"required\":true},\"cwd\":{\"type\":\"string\"}}",
+	  check_shell, argv_shell },
 };
 
 void drivers_list(const char *category, struct jw *w)
@@ -95,15 +98,18 @@ int drivers_check(const json *params, struct err *e)
 	const json *config = NULL;
 	const struct driver *d;
 
-	if (json_req_str(params, "params", "driver", &name, e) < 0 || json_req_obj(params, "params", "config", &config, e) < 0)
+	if (json_req_str(params, "params", "driver", &name, e) < 0 ||
+	    json_req_obj(params, "params", "config", &config, e) < 0)
 		return -1;
 	d = find(name);
 	if (!d)
-		return err_set(e, ERR_INVALID_PARAMS, 0, "params.driver: no driver '%.64s'; there are: exec, shell", name);
+		return err_set(e, ERR_INVALID_PARAMS, 0,
+		               "params.driver: no driver '%.64s'; there are: exec, shell", name);
 	if (json_opt_str(config, "params.config", "cwd", &cwd, e) < 0)
 		return -1;
 	if (cwd && !fs_path_is_clean(cwd))
-		return err_set(e, ERR_INVALID_PARAMS, 0, "params.config.cwd: want a relative path without '..'");
+		return err_set(e, ERR_INVALID_PARAMS, 0,
+		               "params.config.cwd: want a relative path without '..'");
 	return d->check(config, e);
 }
 
@@ -112,7 +118,7 @@ int drivers_check(const json *params, struct err *e)
 /* Later settings win: the keeper gets each name once. */
 struct env_list {
 	struct env_item {
-		char *text;	/* NAME=VALUE, owned */
+		char *text; /* NAME=VALUE, owned */
 		size_t name_len;
 	} items[LIMIT_ENV * 3 + 32];
 	int n;
@@ -169,14 +175,17 @@ static void env_inputs(struct env_list *l, const struct session *s, const json *
 		size_t n = (size_t)snprintf(name, sizeof(name), "FARSTEP_INPUT_%s", json_key(v));
 
 		for (size_t i = 0; i < n && name[i]; i++)
-			name[i] = isalnum((unsigned char)name[i]) ? (char)toupper((unsigned char)name[i]) : '_';
+			name[i] = isalnum((unsigned char)name[i])
+			                  ? (char)toupper((unsigned char)name[i])
+			                  : '_';
 		json_req_str(v, "", "step", &step, NULL);
 		json_opt_int(v, "", "attempt", 1, LIMIT_ATTEMPT, &attempt, NULL);
 		env_path(l, name, "%s/out/%s.%d", s->dir, step, (int)attempt);
 	}
 }
 
-static void env_contract(struct env_list *l, const struct session *s, const json *params, const char *step, int attempt)
+static void env_contract(struct env_list *l, const struct session *s, const json *params,
+                         const char *step, int attempt)
 {
 	env_set(l, "PATH", DEFAULT_PATH);
 	env_path(l, "HOME", "%s/home", s->dir);
@@ -198,7 +207,8 @@ static void env_contract(struct env_list *l, const struct session *s, const json
 	env_inputs(l, s, json_get(params, "inputs"));
 }
 
-int drivers_plan(const struct session *s, const json *params, const char *step, int attempt, struct jw *w, struct err *e)
+int drivers_plan(const struct session *s, const json *params, const char *step, int attempt,
+                 struct jw *w, struct err *e)
 {
 	const json *config = json_get(params, "config");
 	const char *cwd = NULL;
@@ -224,5 +234,7 @@ int drivers_plan(const struct session *s, const json *params, const char *step, 
 	jw_end(w);
 	failed = l->failed;
 	free(l);
-	return failed ? err_set(e, ERR_LIMIT, 0, "over %d variables in the environment", LIMIT_ENV * 3) : 0;
+	return failed ? err_set(e, ERR_LIMIT, 0, "over %d variables in the environment",
+	                        LIMIT_ENV * 3)
+	              : 0;
 }

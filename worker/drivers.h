@@ -14,6 +14,7 @@ void drivers_list(const char *category, struct jw *w);
 int drivers_check(const json *params, struct err *e);
 /* Writes the members argv, env, cwd of the keeper's plan (README of keeper.h) into the open
  * object: the environment contract.  params were checked. */
-int drivers_plan(const struct session *s, const json *params, const char *step, int attempt, struct jw *w, struct err *e);
+int drivers_plan(const struct session *s, const json *params, const char *step, int attempt,
+                 struct jw *w, struct err *e);
 
 #endif

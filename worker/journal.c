@@ -12,12 +12,13 @@
 #include "protocol/base/json.h"
 #include "protocol/base/loop.h"
 
-#define PIECE (256 * 1024)
+#define PIECE       (256 * 1024)
 #define PENDING_MAX (4 * 1024 * 1024)
 
 /* Calls fn for each whole line in [at, size); returns the offset after the last one. */
 static int64_t each_line(int fd, uint64_t at, uint64_t size, int max,
-			 int (*fn)(void *arg, const char *line, size_t n, struct err *e), void *arg, struct err *e)
+                         int (*fn)(void *arg, const char *line, size_t n, struct err *e), void *arg,
+                         struct err *e)
 {
 	auto_free char *piece = malloc(PIECE);
 
@@ -60,7 +61,7 @@ static int take_line(void *arg, const char *line, size_t n, struct err *e)
 }
 
 int journal_open(struct journal *j, int dirfd,
-		 void (*on_line)(void *arg, const char *line, size_t n), void *arg, struct err *e)
+                 void (*on_line)(void *arg, const char *line, size_t n), void *arg, struct err *e)
 {
 	struct opening o = { j, on_line, arg };
 	off_t size;
@@ -90,7 +91,7 @@ void journal_close(struct journal *j)
 }
 
 int journal_put(struct journal *j, const char *event, const char *step, int attempt, uint64_t src,
-		const char *data, size_t n, struct err *e)
+                const char *data, size_t n, struct err *e)
 {
 	char ts[28];
 	struct jw w;
@@ -147,10 +148,11 @@ int journal_seek(const struct journal *j, uint64_t have, struct journal_cursor *
 
 	if (have > j->last)
 		return err_set(e, ERR_NOT_FOUND, 0, "event %llu has not happened: the last is %llu",
-			       (unsigned long long)have, (unsigned long long)j->last);
+		               (unsigned long long)have, (unsigned long long)j->last);
 	if (have >= j->acked)
 		c = (struct journal_cursor){ j->acked, j->acked_at };
-	if (have > c.sent && each_line(j->fd, c.at, j->size, (int)(have - c.sent), skip_line, &bytes, e) < 0)
+	if (have > c.sent &&
+	    each_line(j->fd, c.at, j->size, (int)(have - c.sent), skip_line, &bytes, e) < 0)
 		return -1;
 	*ret = (struct journal_cursor){ have, c.at + bytes };
 	return 0;
@@ -176,7 +178,8 @@ static int hand_out(void *arg, const char *line, size_t n, struct err *e)
 }
 
 int journal_read(const struct journal *j, struct journal_cursor *c, int max,
-		 int (*on_line)(void *arg, const char *line, size_t n, struct err *e), void *arg, struct err *e)
+                 int (*on_line)(void *arg, const char *line, size_t n, struct err *e), void *arg,
+                 struct err *e)
 {
 	struct reading r = { c, on_line, arg, 0 };
 

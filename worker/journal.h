@@ -15,33 +15,37 @@
 #include "protocol/base/buf.h"
 #include "protocol/limits.h"
 
-#define JOURNAL_ROOM (16 * 1024 * 1024)	/* unacknowledged bytes: then steps' events are not read */
-#define JOURNAL_MAX (1024 * 1024 * 1024)	/* all of it: beyond, a step's own events are dropped and declared */
+#define JOURNAL_ROOM (16 * 1024 * 1024) /* unacknowledged bytes: then steps' events are not read */
+#define JOURNAL_MAX \
+	(1024 * 1024 * 1024) /* all of it: beyond, a step's own events are dropped and declared */
 #define JOURNAL_LINE_MAX (LIMIT_EVENT_LINE + 4096)
 
 struct journal {
 	int fd;
-	uint64_t last;		/* wseq of the last event */
-	uint64_t size;		/* bytes */
-	uint64_t acked, acked_at;	/* everything up to this wseq, which ends at this offset, is acknowledged */
-	struct buf pending;	/* lines not written yet: journal_flush */
+	uint64_t last; /* wseq of the last event */
+	uint64_t size; /* bytes */
+	uint64_t acked,
+		/* everything up to this wseq, which ends at this offset, is acknowledged */
+		acked_at;
+	struct buf pending; /* lines not written yet: journal_flush */
 };
 
 /* Where a reader is: the event it gets next. */
 struct journal_cursor {
-	uint64_t sent, at;	/* wseq already handed out, and where its line ends */
+	uint64_t sent, at; /* wseq already handed out, and where its line ends */
 };
 
 /* Opens dir/events (makes it); after a crash cuts a torn last line off and calls on_line for
  * every line that is there (text without newline). */
 int journal_open(struct journal *j, int dirfd,
-		 void (*on_line)(void *arg, const char *line, size_t n), void *arg, struct err *e);
+                 void (*on_line)(void *arg, const char *line, size_t n), void *arg, struct err *e);
 void journal_close(struct journal *j);
-/* Appends one event: {"wseq":N,"ts":...,"event":name<,"step_id":..,"attempt":..><,"src":".."><,"data":{..}>}.
+/* Appends one event:
+ * {"wseq":N,"ts":...,"event":name<,"step_id":..,"attempt":..><,"src":".."><,"data":{..}>}.
  * step NULL: none.  data: text of an object, NULL = none.  It is in the file after journal_flush,
  * which callers call once per batch. */
 int journal_put(struct journal *j, const char *event, const char *step, int attempt, uint64_t src,
-		const char *data, size_t n, struct err *e);
+                const char *data, size_t n, struct err *e);
 int journal_flush(struct journal *j, struct err *e);
 static inline bool journal_has_room(const struct journal *j)
 {
@@ -51,7 +55,8 @@ static inline bool journal_has_room(const struct journal *j)
 int journal_seek(const struct journal *j, uint64_t have, struct journal_cursor *ret, struct err *e);
 /* Hands out at most max lines after the cursor. Returns how many, or -1. */
 int journal_read(const struct journal *j, struct journal_cursor *c, int max,
-		 int (*on_line)(void *arg, const char *line, size_t n, struct err *e), void *arg, struct err *e);
+                 int (*on_line)(void *arg, const char *line, size_t n, struct err *e), void *arg,
+                 struct err *e);
 void journal_ack(struct journal *j, uint64_t wseq, const struct journal_cursor *reader);
 
 #endif

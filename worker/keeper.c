@@ -26,11 +26,12 @@
 #include "worker/spool.h"
 #include "worker/tree.h"
 
-#define PIPE_BYTES (1024 * 1024)
-#define STDIN_BUFFER (64 * 1024)
-#define LEFTOVER_GRACE_MS 1000	/* how long what a step left running gets after TERM */
-#define TREE_END_MS 10000
-#define DRAIN_MAX_MS 5000	/* after everything was killed: only a pipe held from outside can still be open */
+#define PIPE_BYTES        (1024 * 1024)
+#define STDIN_BUFFER      (64 * 1024)
+#define LEFTOVER_GRACE_MS 1000 /* how long what a step left running gets after TERM */
+#define TREE_END_MS       10000
+#define DRAIN_MAX_MS \
+	5000 /* after everything was killed: only a pipe held from outside can still be open */
 #define ORDER_MAX (LIMIT_DATA + 64)
 
 static struct keeper {
@@ -43,12 +44,12 @@ static struct keeper {
 	bool leader_dead;
 	struct spool spool[KS_COUNT];
 	struct lines lines;
-	int stdin_fd;		/* our end of the step's standard input; -1: none or closed */
+	int stdin_fd; /* our end of the step's standard input; -1: none or closed */
 	struct buf stdin_wait;
 	uint64_t stdin_have;
 	bool stdin_end, stdin_closed;
-	enum exit_kind why;	/* EXIT_TIMEOUT, EXIT_CANCELLED: decided before the leader ended */
-	bool ending;		/* TERM was sent */
+	enum exit_kind why; /* EXIT_TIMEOUT, EXIT_CANCELLED: decided before the leader ended */
+	bool ending;        /* TERM was sent */
 	uint64_t started_ns;
 	int64_t rows_rank;
 	bool told_changed, finished;
@@ -66,8 +67,12 @@ static void check_drained(void);
 static void tell(void)
 {
 	struct keeper_state st = {
-		.type = 'S', .phase = (uint8_t)k.phase, .stdin_closed = k.stdin_closed, .pid = k.leader,
-		.stdin_have = k.stdin_have, .stdin_room = k.stdin_closed ? 0 : STDIN_BUFFER - buf_len(&k.stdin_wait),
+		.type = 'S',
+		.phase = (uint8_t)k.phase,
+		.stdin_closed = k.stdin_closed,
+		.pid = k.leader,
+		.stdin_have = k.stdin_have,
+		.stdin_room = k.stdin_closed ? 0 : STDIN_BUFFER - buf_len(&k.stdin_wait),
 	};
 
 	for (int i = 0; i < KS_COUNT; i++)
@@ -80,7 +85,8 @@ static void tell(void)
 
 static int rank_of(const char *name)
 {
-	static const char *const names[] = { "rows", "rows_read", "rows_processed", "rows_written" };
+	static const char *const names[] = { "rows", "rows_read", "rows_processed",
+		                             "rows_written" };
 
 	for (int i = 0; name && i < (int)ARRAY_LEN(names); i++)
 		if (strcmp(names[i], name) == 0)
@@ -100,7 +106,8 @@ static void note_message(const json *v)
 		k.rc.said_complete = true;
 		k.rc.said_success = !json_get(v, "success") || json_is_true(json_get(v, "success"));
 		if (!k.rc.said_success)
-			snprintf(k.rc.error, sizeof(k.rc.error), "%.400s", error ? error : "the step reported a failure");
+			snprintf(k.rc.error, sizeof(k.rc.error), "%.400s",
+			         error ? error : "the step reported a failure");
 	} else if (strcmp(type, "metric") == 0 && json_type(json_get(v, "value")) == JSON_NUMBER) {
 		rank = rank_of(json_string(json_get(v, "name")));
 		if (rank && rank >= k.rows_rank && json_number(json_get(v, "value")) >= 0 &&
@@ -150,7 +157,7 @@ static void pump_stdin(struct loop_io *io, unsigned got)
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			break;
-		if (n < 0) {	/* nobody reads it any more */
+		if (n < 0) { /* nobody reads it any more */
 			close_stdin();
 			break;
 		}
@@ -173,7 +180,7 @@ static void order_stdin(const uint8_t *p, size_t n)
 	if (n < 9)
 		return;
 	memcpy(&offset, p + 1, sizeof(offset));
-	if (offset > k.stdin_have)	/* a hole: the client comes again after a STATE */
+	if (offset > k.stdin_have) /* a hole: the client comes again after a STATE */
 		return;
 	skip = k.stdin_have - offset;
 	if (skip <= n - 9) {
@@ -209,8 +216,8 @@ static void write_record(void)
 		jw_kstr(&w, "receipt", s);
 		jw_kstr(&w, "hmac", hmac);
 		jw_end(&w);
-		if (jw_done(&w, &e) == 0 &&
-		    fs_write(k.dir_fd, "record", buf_data(&record), buf_len(&record), 0600, false, &e) == 0)
+		if (jw_done(&w, &e) == 0 && fs_write(k.dir_fd, "record", buf_data(&record),
+		                                     buf_len(&record), 0600, false, &e) == 0)
 			k.phase = KP_FINISHED;
 	}
 	/* Without a record the worker sees us go and calls the step lost: there is no proof. */
@@ -248,15 +255,18 @@ static void note_failure(enum step_status status)
 
 	for (int i = 0; i < KS_COUNT; i++)
 		if (k.spool[i].error.code && !k.rc.error[0])
-			snprintf(k.rc.error, sizeof(k.rc.error), "%s could not be kept: %.300s", names[i], k.spool[i].error.msg);
+			snprintf(k.rc.error, sizeof(k.rc.error), "%s could not be kept: %.300s",
+			         names[i], k.spool[i].error.msg);
 	if (status == STATUS_SUCCESS || k.rc.error[0])
 		return;
 	if (k.rc.exit.kind == EXIT_TIMEOUT)
-		snprintf(k.rc.error, sizeof(k.rc.error), "timed out after %lld ms", (long long)k.plan.timeout_ms);
+		snprintf(k.rc.error, sizeof(k.rc.error), "timed out after %lld ms",
+		         (long long)k.plan.timeout_ms);
 	else if (k.rc.exit.kind == EXIT_CANCELLED)
 		snprintf(k.rc.error, sizeof(k.rc.error), "ended by %s", k.rc.exit.by);
 	else if (k.rc.exit.signal)
-		snprintf(k.rc.error, sizeof(k.rc.error), "ended by signal %d (%s)", k.rc.exit.signal, strsignal(k.rc.exit.signal));
+		snprintf(k.rc.error, sizeof(k.rc.error), "ended by signal %d (%s)",
+		         k.rc.exit.signal, strsignal(k.rc.exit.signal));
 	else
 		snprintf(k.rc.error, sizeof(k.rc.error), "exit code %d", k.rc.exit.code);
 }
@@ -323,8 +333,10 @@ static void end_leftovers(void)
 		kill_leftovers(NULL);
 		return;
 	}
-	loop_timer_start(k.loop, &k.leftover, k.plan.grace_ms < LEFTOVER_GRACE_MS ? (uint64_t)k.plan.grace_ms : LEFTOVER_GRACE_MS,
-			 kill_leftovers, NULL);
+	loop_timer_start(k.loop, &k.leftover,
+	                 k.plan.grace_ms < LEFTOVER_GRACE_MS ? (uint64_t)k.plan.grace_ms
+	                                                     : LEFTOVER_GRACE_MS,
+	                 kill_leftovers, NULL);
 }
 
 static void on_linger(struct loop_timer *t)
@@ -355,7 +367,8 @@ static void check_drained(void)
 		return;
 	if (pipes_open()) {
 		if (!k.linger.loop && !k.leftover.loop && !k.hard.loop)
-			loop_timer_start(k.loop, &k.linger, (uint64_t)k.plan.linger_ms, on_linger, NULL);
+			loop_timer_start(k.loop, &k.linger, (uint64_t)k.plan.linger_ms, on_linger,
+			                 NULL);
 		return;
 	}
 	if (children_left() && !k.hard.loop) {
@@ -475,7 +488,8 @@ static int start(struct err *e)
 		return err_set(e, ERR_SYS, errno, "%s", k.plan.dir);
 	for (int i = 0; i < KS_COUNT; i++) {
 		if (make_pipe(out[i], e) < 0 ||
-		    spool_open(&k.spool[i], k.loop, k.dir_fd, names[i], out[i][0], (uint64_t)k.plan.spool_bytes, e) < 0)
+		    spool_open(&k.spool[i], k.loop, k.dir_fd, names[i], out[i][0],
+		               (uint64_t)k.plan.spool_bytes, e) < 0)
 			return -1;
 		k.spool[i].on_change = on_spool;
 		spec.fds[i + 1] = out[i][1];
@@ -503,7 +517,9 @@ static int start(struct err *e)
 		return 0;
 	}
 	k.phase = KP_RUNNING;
-	return k.plan.timeout_ms ? loop_timer_start(k.loop, &k.timeout, (uint64_t)k.plan.timeout_ms, on_timeout, e) : 0;
+	return k.plan.timeout_ms ? loop_timer_start(k.loop, &k.timeout, (uint64_t)k.plan.timeout_ms,
+	                                            on_timeout, e)
+	                         : 0;
 }
 
 static void order_plan(int fd)
@@ -549,7 +565,10 @@ static ssize_t receive(int *fd)
 		char room[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec iov = { k.order, sizeof(k.order) };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr m = { .msg_iov = &iov,
+		            .msg_iovlen = 1,
+		            .msg_control = &control,
+		            .msg_controllen = sizeof(control) };
 	ssize_t n = recvmsg(KEEPER_FD, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
 

@@ -13,7 +13,8 @@
  *   stdout stderr events   spools: the file's size is the stream's length; what is
  *                          acknowledged is punched out; 0600
  *   manifest               artifact manifest (absent when there are no artifacts)
- *   files                  one line per artifact: absolute path, as in the manifest's order, NUL-ended
+ *   files                  one line per artifact: absolute path, as in the manifest's order,
+ * NUL-ended
  *   record                 {"receipt":"...","hmac":"..."}: written last, by rename
  */
 #ifndef FARSTEP_WORKER_KEEPER_H
@@ -26,11 +27,14 @@
 
 /* Worker to keeper.  Byte 0 is the type. */
 enum keeper_order {
-	KO_PLAN = 'P',	 /* with a memfd: the plan as JSON (it holds secrets: never a file) */
-	KO_STATE = 'H',	 /* asks for a STATE: after adoption, and as a sign of life */
-	KO_STDIN = 'I',	 /* u8 end, u64 offset (native order), bytes; pieces before what it has are skipped */
+	KO_PLAN = 'P',  /* with a memfd: the plan as JSON (it holds secrets: never a file) */
+	KO_STATE = 'H', /* asks for a STATE: after adoption, and as a sign of life */
+	KO_STDIN =
+		/* u8 end, u64 offset (native order), bytes; pieces before what it has are
+		 * skipped */
+		'I',
 	KO_CANCEL = 'C', /* i32 grace_ms, then why ("cancel", "lease", "shutdown"), NUL-ended */
-	KO_ACK = 'A',	 /* u8 stream (enum keeper_stream), u64 offset: durable at the client */
+	KO_ACK = 'A',    /* u8 stream (enum keeper_stream), u64 offset: durable at the client */
 };
 
 enum keeper_stream { KS_STDOUT, KS_STDERR, KS_EVENTS, KS_COUNT };
@@ -39,19 +43,20 @@ enum keeper_phase { KP_WAITING, KP_RUNNING, KP_DRAINING, KP_FINISHED };
 /* Keeper to worker: the only message.  Sent after KO_PLAN led to exec (or failed),
  * when a spool grew, when stdin was taken, on KO_STATE, and at the end. */
 struct keeper_state {
-	uint8_t type;		/* 'S' */
-	uint8_t phase;		/* enum keeper_phase; KP_FINISHED: the record is there */
-	uint8_t stdin_closed;	/* nobody reads stdin any more */
+	uint8_t type;         /* 'S' */
+	uint8_t phase;        /* enum keeper_phase; KP_FINISHED: the record is there */
+	uint8_t stdin_closed; /* nobody reads stdin any more */
 	uint8_t pad;
-	int32_t pid;		/* the step's leader, 0 before it runs */
-	uint64_t stdin_have;	/* stdin bytes accepted, the next offset wanted */
-	uint64_t stdin_room;	/* bytes the keeper will buffer beyond that */
-	uint64_t len[KS_COUNT];	/* spool lengths */
+	int32_t pid;            /* the step's leader, 0 before it runs */
+	uint64_t stdin_have;    /* stdin bytes accepted, the next offset wanted */
+	uint64_t stdin_room;    /* bytes the keeper will buffer beyond that */
+	uint64_t len[KS_COUNT]; /* spool lengths */
 };
 
-#define KEEPER_FD 3		/* the socket, in the keeper's process */
-#define KEEPER_LIFELINE_FD 4	/* a pipe whose write end only the supervisor holds: end of file ends the step */
-#define KEEPER_SELF_FD 5	/* the program itself (memfd or file), for nothing here; closed at once */
+#define KEEPER_FD 3 /* the socket, in the keeper's process */
+#define KEEPER_LIFELINE_FD \
+	4 /* a pipe whose write end only the supervisor holds: end of file ends the step */
+#define KEEPER_SELF_FD 5 /* the program itself (memfd or file), for nothing here; closed at once */
 
 /* The plan, as the worker writes and the keeper reads it (all members needed
  * unless marked "?"):

@@ -61,9 +61,12 @@ static int read_identity(const json *r, struct receipt *rc, struct err *e)
 {
 	int64_t attempt = 0, generation = 0;
 
-	if (copy(r, "run", rc->run, sizeof(rc->run), e) < 0 || copy(r, "session", rc->session, sizeof(rc->session), e) < 0 ||
-	    copy(r, "step", rc->step, sizeof(rc->step), e) < 0 || copy(r, "sandbox", rc->sandbox, sizeof(rc->sandbox), e) < 0 ||
-	    copy(r, "worker", rc->worker, sizeof(rc->worker), e) < 0 || copy(r, "build", rc->build, sizeof(rc->build), e) < 0 ||
+	if (copy(r, "run", rc->run, sizeof(rc->run), e) < 0 ||
+	    copy(r, "session", rc->session, sizeof(rc->session), e) < 0 ||
+	    copy(r, "step", rc->step, sizeof(rc->step), e) < 0 ||
+	    copy(r, "sandbox", rc->sandbox, sizeof(rc->sandbox), e) < 0 ||
+	    copy(r, "worker", rc->worker, sizeof(rc->worker), e) < 0 ||
+	    copy(r, "build", rc->build, sizeof(rc->build), e) < 0 ||
 	    copy(r, "plan", rc->plan, sizeof(rc->plan), e) < 0 ||
 	    json_req_int(r, "plan", "attempt", 1, LIMIT_ATTEMPT, &attempt, e) < 0 ||
 	    json_req_int(r, "plan", "generation", 1, INT32_MAX, &generation, e) < 0)
@@ -81,12 +84,15 @@ int keeper_plan_read(int fd, struct keeper_plan *p, struct receipt *rc, struct e
 	buf_init(&p->text, PLAN_MAX);
 	if (read_all(fd, &p->text, e) < 0)
 		return -1;
-	p->root = json_parse((const char *)buf_data(&p->text), buf_len(&p->text), PLAN_MAX, LIMIT_JSON_DEPTH, e);
-	if (!p->root || read_identity(p->root, rc, e) < 0 || copy(p->root, "key", hex, sizeof(hex), e) < 0 ||
+	p->root = json_parse((const char *)buf_data(&p->text), buf_len(&p->text), PLAN_MAX,
+	                     LIMIT_JSON_DEPTH, e);
+	if (!p->root || read_identity(p->root, rc, e) < 0 ||
+	    copy(p->root, "key", hex, sizeof(hex), e) < 0 ||
 	    hex_decode(hex, strlen(hex), p->key, sizeof(p->key), e) < 0)
 		return -1;
 	wipe(hex, sizeof(hex));
-	if (json_req_str(p->root, "plan", "cwd", &p->cwd, e) < 0 || json_req_str(p->root, "plan", "dir", &p->dir, e) < 0 ||
+	if (json_req_str(p->root, "plan", "cwd", &p->cwd, e) < 0 ||
+	    json_req_str(p->root, "plan", "dir", &p->dir, e) < 0 ||
 	    json_req_str(p->root, "plan", "artifacts_dir", &p->artifacts.artifacts_dir, e) < 0 ||
 	    json_req_str(p->root, "plan", "output_dir", &p->artifacts.output_dir, e) < 0 ||
 	    json_req_str(p->root, "plan", "work_dir", &p->artifacts.work_dir, e) < 0 ||

@@ -45,15 +45,17 @@ static int parse(const char *text, union address *a, socklen_t *len, struct err 
 	memset(a, 0, sizeof(*a));
 	if (strncmp(text, "unix:", 5) == 0) {
 		if (!text[5] || strlen(text + 5) >= sizeof(a->un.sun_path))
-			return err_set(e, ERR_USAGE, 0, "unix socket path '%s': want 1 to %zu bytes", text + 5,
-				       sizeof(a->un.sun_path) - 1);
+			return err_set(e, ERR_USAGE, 0,
+			               "unix socket path '%s': want 1 to %zu bytes", text + 5,
+			               sizeof(a->un.sun_path) - 1);
 		a->un.sun_family = AF_UNIX;
 		strncpy(a->un.sun_path, text + 5, sizeof(a->un.sun_path) - 1);
 		*len = sizeof(a->un);
 		return 0;
 	}
 	if (!colon || (size_t)(colon - text) >= sizeof(host))
-		return err_set(e, ERR_USAGE, 0, "'%s': want unix:PATH or HOST:PORT with a numeric host", text);
+		return err_set(e, ERR_USAGE, 0,
+		               "'%s': want unix:PATH or HOST:PORT with a numeric host", text);
 	port = parse_port(colon + 1, e);
 	if (port < 0)
 		return -1;
@@ -84,7 +86,8 @@ static int clear_stale(const union address *a, socklen_t len, struct err *e)
 	if (fd < 0)
 		return err_set(e, ERR_SYS, errno, "socket");
 	if (connect(fd, &a->any, len) == 0)
-		return err_set(e, ERR_EXISTS, 0, "%s: another process listens there", a->un.sun_path);
+		return err_set(e, ERR_EXISTS, 0, "%s: another process listens there",
+		               a->un.sun_path);
 	if (errno == ECONNREFUSED)
 		unlink(a->un.sun_path);
 	return 0;
@@ -123,7 +126,8 @@ void listen_unlink(const char *address)
 
 int listen_health(const char *address, struct err *e)
 {
-	static const char ask[] = "GET /healthz HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n";
+	static const char ask[] =
+		"GET /healthz HTTP/1.1\r\nHost: worker\r\nConnection: close\r\n\r\n";
 	const struct timeval wait = { 2, 0 };
 	union address a;
 	socklen_t len;

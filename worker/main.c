@@ -23,7 +23,7 @@ static void open_standard_fds(void)
 	int fd;
 
 	do
-		fd = open("/dev/null", O_RDWR);	/* lint: meant to be inherited */
+		fd = open("/dev/null", O_RDWR); /* lint-ok: meant to be inherited */
 	while (fd >= 0 && fd <= 2);
 	if (fd > 2)
 		close(fd);
@@ -37,9 +37,10 @@ static int print_capabilities(void)
 
 	if (fd >= 0)
 		close(fd);
-	printf("{\"version\":\"%s\",\"build\":\"%s\",\"sealed\":%s,\"proc\":%s,\"cpus\":%ld,\"uid\":%d}\n",
-	       farstep_version(), farstep_build(), sealed ? "true" : "false", tree_can_see() ? "true" : "false",
-	       sysconf(_SC_NPROCESSORS_ONLN), (int)getuid());
+	printf("{\"version\":\"%s\",\"build\":\"%s\",\"sealed\":%s,\"proc\":%s,\"cpus\":%ld,"
+	       "\"uid\":%d}\n",
+	       farstep_version(), farstep_build(), sealed ? "true" : "false",
+	       tree_can_see() ? "true" : "false", sysconf(_SC_NPROCESSORS_ONLN), (int)getuid());
 	return WORKER_DONE;
 }
 

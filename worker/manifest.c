@@ -18,9 +18,9 @@
 #define HASH_PIECE (128 * 1024)
 
 struct item {
-	char *path;	/* relative to its base */
+	char *path; /* relative to its base */
 	const char *base;
-	int order;	/* of the base: lower wins */
+	int order; /* of the base: lower wins */
 	unsigned mode;
 	uint64_t size;
 	char sha256[SHA256_HEX];
@@ -109,8 +109,11 @@ static int add(struct gather *g, const char *path, const struct stat *st, struct
 		g->items = more;
 		g->cap = cap;
 	}
-	g->items[g->n] = (struct item){ .path = strdup(path), .base = g->base, .order = g->order,
-					.mode = st->st_mode & 0777, .size = (uint64_t)st->st_size };
+	g->items[g->n] = (struct item){ .path = strdup(path),
+		                        .base = g->base,
+		                        .order = g->order,
+		                        .mode = st->st_mode & 0777,
+		                        .size = (uint64_t)st->st_size };
 	if (!g->items[g->n].path)
 		return err_set(e, ERR_NO_MEMORY, 0, "artifacts");
 	g->n++;
@@ -119,19 +122,22 @@ static int add(struct gather *g, const char *path, const struct stat *st, struct
 
 static int walk(struct gather *g, int dir_fd, const char *prefix, int depth, struct err *e);
 
-static int visit(struct gather *g, int dir_fd, const char *prefix, const char *name, int depth, struct err *e)
+static int visit(struct gather *g, int dir_fd, const char *prefix, const char *name, int depth,
+                 struct err *e)
 {
 	char path[LIMIT_PATH + 1];
 	struct stat st;
 
-	if ((size_t)snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "/" : "", name) >= sizeof(path)) {
+	if ((size_t)snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "/" : "", name) >=
+	    sizeof(path)) {
 		refuse(g, name, "its path is too long");
 		return 0;
 	}
 	if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : err_set(e, ERR_SYS, errno, "artifacts: %s", path);
 	if (S_ISDIR(st.st_mode)) {
-		auto_close int sub = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		auto_close int sub =
+			openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 		if (sub < 0) {
 			refuse(g, path, "cannot be read");
@@ -144,7 +150,9 @@ static int visit(struct gather *g, int dir_fd, const char *prefix, const char *n
 	if (!fs_path_is_clean(path))
 		refuse(g, path, "its name has control characters");
 	else if (!S_ISREG(st.st_mode))
-		refuse(g, path, S_ISLNK(st.st_mode) ? "a symbolic link, not a regular file" : "not a regular file");
+		refuse(g, path,
+		       S_ISLNK(st.st_mode) ? "a symbolic link, not a regular file"
+		                           : "not a regular file");
 	else
 		return add(g, path, &st, e);
 	return 0;
@@ -175,7 +183,7 @@ static int gather_base(struct gather *g, const char *base, int order, struct err
 {
 	auto_close int fd = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 
-	if (fd < 0)	/* the step removed it */
+	if (fd < 0) /* the step removed it */
 		return 0;
 	g->base = base;
 	g->order = order;
@@ -206,7 +214,7 @@ static void drop_doubles(struct gather *g)
 
 static int hash_item(struct item *it, struct err *e)
 {
-	static uint8_t piece[HASH_PIECE];	/* one at a time in a keeper */
+	static uint8_t piece[HASH_PIECE]; /* one at a time in a keeper */
 	char path[2 * LIMIT_PATH];
 	auto_close int fd = -1;
 	struct hash h;
@@ -237,14 +245,15 @@ static int print(struct gather *g, struct buf *manifest, struct buf *files, stru
 
 		if (hash_item(it, e) < 0)
 			return -1;
-		jw_obj(&w);	/* keys sorted: canonical */
+		jw_obj(&w); /* keys sorted: canonical */
 		jw_kint(&w, "mode", it->mode);
 		jw_kstr(&w, "path", it->path);
 		jw_kstr(&w, "sha256", it->sha256);
 		jw_ku64s(&w, "size", it->size);
 		jw_end(&w);
 		g->ret->artifacts.bytes += it->size;
-		if (buf_printf(files, e, "%s/%s", it->base, it->path) < 0 || buf_putc(files, 0, e) < 0)
+		if (buf_printf(files, e, "%s/%s", it->base, it->path) < 0 ||
+		    buf_putc(files, 0, e) < 0)
 			return -1;
 	}
 	jw_end(&w);
@@ -261,7 +270,8 @@ static int write_both(struct gather *g, int dir_fd, struct err *e)
 	buf_init(&files, 4 * LIMIT_MANIFEST);
 	r = print(g, &manifest, &files, e);
 	if (r == 0)
-		r = fs_write(dir_fd, "manifest", buf_data(&manifest), buf_len(&manifest), 0600, false, e);
+		r = fs_write(dir_fd, "manifest", buf_data(&manifest), buf_len(&manifest), 0600,
+		             false, e);
 	if (r == 0)
 		r = fs_write(dir_fd, "files", buf_data(&files), buf_len(&files), 0600, false, e);
 	if (r == 0) {

@@ -12,8 +12,8 @@
 #include "protocol/receipt.h"
 
 struct manifest_spec {
-	const char *artifacts_dir, *output_dir, *work_dir;	/* absolute */
-	const char *const *globs;				/* NULL-ended; `**` crosses directories */
+	const char *artifacts_dir, *output_dir, *work_dir; /* absolute */
+	const char *const *globs; /* NULL-ended; `**` crosses directories */
 };
 
 /* Fills ret->artifacts and ret->refused. */

@@ -32,13 +32,16 @@ static int check_client(const json *params, const char **compression, struct err
 	    json_opt_strv(client, "params.client", "compressions", &list, e) < 0)
 		return -1;
 	if (min > PROTOCOL_VERSION || max < PROTOCOL_VERSION)
-		return err_set(e, ERR_VERSION, 0, "the client speaks protocol %d to %d, this worker %d", (int)min, (int)max,
-			       PROTOCOL_VERSION);
+		return err_set(e, ERR_VERSION, 0,
+		               "the client speaks protocol %d to %d, this worker %d", (int)min,
+		               (int)max, PROTOCOL_VERSION);
 	*compression = list ? NULL : "none";
 	for (const json *v = json_first(list); v && !*compression; v = json_next(v))
 		if (strcmp(json_string(v), "zstd") == 0 || strcmp(json_string(v), "none") == 0)
 			*compression = json_string(v);
-	return *compression ? 0 : err_set(e, ERR_VERSION, 0, "no common compression: this worker has zstd and none");
+	return *compression ? 0
+	                    : err_set(e, ERR_VERSION, 0,
+	                              "no common compression: this worker has zstd and none");
 }
 
 static void write_session(struct jw *w, const struct session *s, const char *compression)
@@ -74,9 +77,11 @@ static void m_session_open(struct conn *c, const json *params, struct reply *r)
 	struct buf b;
 	struct jw w;
 
-	if (check_client(params, &compression, &e) == 0 && json_opt_str(params, "params", "sandbox", &sandbox, &e) == 0) {
+	if (check_client(params, &compression, &e) == 0 &&
+	    json_opt_str(params, "params", "sandbox", &sandbox, &e) == 0) {
 		if (sandbox && strcmp(sandbox, c->w->o->sandbox_id) != 0)
-			err_set(&e, ERR_FENCED, 0, "this is sandbox '%s', not '%.64s'", c->w->o->sandbox_id, sandbox);
+			err_set(&e, ERR_FENCED, 0, "this is sandbox '%s', not '%.64s'",
+			        c->w->o->sandbox_id, sandbox);
 		else
 			s = session_open(c->w, params, &e);
 	}
@@ -88,7 +93,9 @@ static void m_session_open(struct conn *c, const json *params, struct reply *r)
 	c->events = (struct journal_cursor){ 0, 0 };
 	c->events_acked = 0;
 	journal_put(&s->journal, "session_initialized", NULL, 0, 0, text,
-		    (size_t)snprintf(text, sizeof(text), "{\"generation\":%lld}", (long long)c->w->o->generation), NULL);
+	            (size_t)snprintf(text, sizeof(text), "{\"generation\":%lld}",
+	                             (long long)c->w->o->generation),
+	            NULL);
 	buf_init(&b, LIMIT_TEXT);
 	jw_init(&w, &b);
 	jw_obj(&w);
@@ -164,7 +171,9 @@ static void m_session_renew(struct conn *c, const json *params, struct reply *r)
 	    session_renew(c->session, ms, &e) < 0)
 		reply_error(r, &e, NULL);
 	else
-		reply_result(r, text, (size_t)snprintf(text, sizeof(text), "{\"lease_ms\":%lld}", (long long)ms));
+		reply_result(
+			r, text,
+			(size_t)snprintf(text, sizeof(text), "{\"lease_ms\":%lld}", (long long)ms));
 }
 
 static void m_session_close(struct conn *c, const json *params, struct reply *r)
@@ -330,15 +339,18 @@ static const struct method {
 static int permit(const struct conn *c, const struct method *m, bool notice, struct err *e)
 {
 	if ((m->flags & M_NOTICE) && !notice)
-		return err_set(e, ERR_INVALID_REQUEST, 0, "%s is a notification: it has no id", m->name);
+		return err_set(e, ERR_INVALID_REQUEST, 0, "%s is a notification: it has no id",
+		               m->name);
 	if (!(m->flags & M_NOTICE) && notice)
 		return err_set(e, ERR_INVALID_REQUEST, 0, "%s needs an id", m->name);
 	if ((m->flags & M_OPENS) && c->session)
-		return err_set(e, ERR_STATE, 0, "the connection has session '%s' already", c->session->id);
+		return err_set(e, ERR_STATE, 0, "the connection has session '%s' already",
+		               c->session->id);
 	if (!(m->flags & (M_SESSION | M_OBSERVE)))
 		return 0;
 	if (!c->session)
-		return err_set(e, ERR_STATE, 0, "%s needs a session: open or resume one first", m->name);
+		return err_set(e, ERR_STATE, 0, "%s needs a session: open or resume one first",
+		               m->name);
 	if (c->observer && !(m->flags & M_OBSERVE))
 		return err_set(e, ERR_DENIED, 0, "%s: an observer only reads", m->name);
 	if (c->session->closing)

@@ -16,7 +16,7 @@
 #include "worker/store.h"
 #include "worker/upload.h"
 
-#define CLOSE_MS 8000	/* how long steps may take to end when a session is closed */
+#define CLOSE_MS 8000 /* how long steps may take to end when a session is closed */
 
 static struct session *lookup(struct worker *w, const char *id)
 {
@@ -41,7 +41,8 @@ static void store_name(const struct session *s, char *out, size_t size)
 
 static int make_dirs(struct session *s, struct err *e)
 {
-	static const char *const dirs[] = { "steps", "out", "files", "checkpoints", "work", "home", "tmp" };
+	static const char *const dirs[] = { "steps", "out",  "files", "checkpoints",
+		                            "work",  "home", "tmp" };
 
 	if (fs_mkdirs(AT_FDCWD, s->dir, 0700, e) < 0)
 		return -1;
@@ -95,14 +96,16 @@ static struct session *from_blob(struct worker *w, const char *text, size_t n, s
 	    json_opt_int(s->blob, "params", "lease_ms", 1000, LEASE_MAX_MS, &s->lease_ms, e) < 0)
 		goto fail;
 	if (!id_is_good(id) || !id_is_good(run) || strlen(key) != SHA256_HEX - 1) {
-		err_set(e, ERR_INVALID_PARAMS, 0, "params: want session and run of [a-z0-9-], 1 to %d, and key of 64 digits",
-			LIMIT_RUN_ID);
+		err_set(e, ERR_INVALID_PARAMS, 0,
+		        "params: want session and run of [a-z0-9-], 1 to %d, and key of 64 digits",
+		        LIMIT_RUN_ID);
 		goto fail;
 	}
-	strcpy(s->id, id);	/* lint: lengths checked above */
-	strcpy(s->run, run);	/* lint: lengths checked above */
-	strcpy(s->key, key);	/* lint: lengths checked above */
-	if ((size_t)snprintf(s->dir, sizeof(s->dir), "%s/sessions/%s", w->o->root, id) >= sizeof(s->dir)) {
+	strcpy(s->id, id);   /* lint-ok: lengths checked above */
+	strcpy(s->run, run); /* lint-ok: lengths checked above */
+	strcpy(s->key, key); /* lint-ok: lengths checked above */
+	if ((size_t)snprintf(s->dir, sizeof(s->dir), "%s/sessions/%s", w->o->root, id) >=
+	    sizeof(s->dir)) {
 		err_set(e, ERR_LIMIT, 0, "--root is too long");
 		goto fail;
 	}
@@ -127,8 +130,11 @@ static int check_kv(const json *params, const char *key, struct err *e)
 		return -1;
 	for (const json *v = json_first(obj); v; v = json_next(v))
 		if (!json_string(v) || !*json_key(v) || strchr(json_key(v), '='))
-			return err_set(e, ERR_INVALID_PARAMS, 0, "params.%s: want names without '=' and string values", key);
-	return json_count(obj) > LIMIT_ENV ? err_set(e, ERR_LIMIT, 0, "params.%s: over %d variables", key, LIMIT_ENV) : 0;
+			return err_set(e, ERR_INVALID_PARAMS, 0,
+			               "params.%s: want names without '=' and string values", key);
+	return json_count(obj) > LIMIT_ENV
+	               ? err_set(e, ERR_LIMIT, 0, "params.%s: over %d variables", key, LIMIT_ENV)
+	               : 0;
 }
 
 struct session *session_open(struct worker *w, const json *params, struct err *e)
@@ -146,7 +152,7 @@ struct session *session_open(struct worker *w, const json *params, struct err *e
 	else if (json_req_str(params, "params", "session", &id, e) == 0 && lookup(w, id))
 		err_set(e, ERR_EXISTS, 0, "session '%.64s' exists: resume it with its key", id);
 	else if (id && check_kv(params, "env", e) == 0 && check_kv(params, "secrets", e) == 0 &&
-		 json_print(params, &text, e) == 0)
+	         json_print(params, &text, e) == 0)
 		s = from_blob(w, (const char *)buf_data(&text), buf_len(&text), e);
 	if (!s)
 		goto out;
@@ -173,11 +179,13 @@ struct session *session_find(struct worker *w, const json *params, struct err *e
 	char padded[SHA256_HEX] = "";
 	struct session *s;
 
-	if (json_req_str(params, "params", "session", &id, e) < 0 || json_req_str(params, "params", "key", &key, e) < 0 ||
+	if (json_req_str(params, "params", "session", &id, e) < 0 ||
+	    json_req_str(params, "params", "key", &key, e) < 0 ||
 	    json_opt_str(params, "params", "sandbox", &sandbox, e) < 0)
 		return NULL;
 	if (sandbox && strcmp(sandbox, w->o->sandbox_id) != 0) {
-		err_set(e, ERR_FENCED, 0, "this is sandbox '%s', not '%.64s'", w->o->sandbox_id, sandbox);
+		err_set(e, ERR_FENCED, 0, "this is sandbox '%s', not '%.64s'", w->o->sandbox_id,
+		        sandbox);
 		return NULL;
 	}
 	s = lookup(w, id);
@@ -233,7 +241,8 @@ void session_recover_steps(struct session *s)
 	struct jw w;
 	int adopted = 0, lost = 0;
 
-	if (step_load_all(s, &e) < 0 || journal_open(&s->journal, s->dir_fd, on_old_event, s, &e) < 0)
+	if (step_load_all(s, &e) < 0 ||
+	    journal_open(&s->journal, s->dir_fd, on_old_event, s, &e) < 0)
 		log_error("session %s: %s", s->id, e.msg);
 	step_recover_all(s, &adopted, &lost);
 	s->upload = upload_recover(s);
@@ -244,7 +253,8 @@ void session_recover_steps(struct session *s)
 	jw_kint(&w, "adopted", adopted);
 	jw_kint(&w, "lost", lost);
 	jw_end(&w);
-	journal_put(&s->journal, "worker_restarted", NULL, 0, 0, (const char *)buf_data(&b), buf_len(&b), NULL);
+	journal_put(&s->journal, "worker_restarted", NULL, 0, 0, (const char *)buf_data(&b),
+	            buf_len(&b), NULL);
 	buf_release(&b);
 	journal_flush(&s->journal, NULL);
 	session_renew(s, s->lease_ms, NULL);
@@ -317,7 +327,8 @@ int session_renew(struct session *s, int64_t lease_ms, struct err *e)
 
 	s->lease_ms = lease_ms;
 	/* With --leased the supervisor counts too: a stuck worker cannot outlive the lease. */
-	if (s->w->o->lease_ms && store_send(s->w->store_fd, STORE_LEASE, NULL, &ms, sizeof(ms), -1, e) < 0)
+	if (s->w->o->lease_ms &&
+	    store_send(s->w->store_fd, STORE_LEASE, NULL, &ms, sizeof(ms), -1, e) < 0)
 		return -1;
 	return loop_timer_start(s->w->loop, &s->lease, (uint64_t)lease_ms, on_lease, e);
 }
@@ -343,7 +354,9 @@ static void close_finish(struct session *s)
 		if (c->session != s)
 			continue;
 		if (c == s->driver && r) {
-			reply_result(r, text, (size_t)snprintf(text, sizeof(text), "{\"leftovers\":%d}", leftovers));
+			reply_result(r, text,
+			             (size_t)snprintf(text, sizeof(text), "{\"leftovers\":%d}",
+			                              leftovers));
 			r = NULL;
 		}
 		/* The channels' owners die with the session. */
@@ -376,8 +389,10 @@ void session_close(struct session *s, struct reply *r, const char *why)
 	s->close_reply = r;
 	loop_timer_stop(&s->lease);
 	step_cancel_all(s, GRACE_DEFAULT_MS / 5, why);
-	/* Never from inside a step's callback: the last step ends in the loop, or the deadline comes. */
-	loop_timer_start(s->w->loop, &s->close_deadline, s->n_running ? CLOSE_MS : 0, on_close_deadline, NULL);
+	/* Never from inside a step's callback: the last step ends in the loop, or the deadline
+	 * comes. */
+	loop_timer_start(s->w->loop, &s->close_deadline, s->n_running ? CLOSE_MS : 0,
+	                 on_close_deadline, NULL);
 }
 
 void session_step_ended(struct session *s)

@@ -12,15 +12,15 @@
 #include "protocol/receipt.h"
 
 struct spawn_spec {
-	char *const *argv;	/* argv[0]: a path if it holds '/', else searched in PATH of envp */
+	char *const *argv; /* argv[0]: a path if it holds '/', else searched in PATH of envp */
 	char *const *envp;
 	const char *cwd;
-	int fds[4];		/* what becomes descriptor 0, 1, 2, 3; -1: /dev/null (0-2) or closed (3) */
+	int fds[4]; /* what becomes descriptor 0, 1, 2, 3; -1: /dev/null (0-2) or closed (3) */
 };
 
 struct spawn_failure {
 	enum spawn_stage stage;
-	int sys;		/* errno */
+	int sys; /* errno */
 };
 
 /* Returns once the child has reached exec: its pid (also its session and process

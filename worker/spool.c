@@ -10,8 +10,8 @@
 #include "protocol/base/cleanup.h"
 #include "protocol/base/fs.h"
 
-#define PIECE (128 * 1024)
-#define ROUND_MAX 8		/* pieces a pass: other pipes and the deadline get their turn */
+#define PIECE      (128 * 1024)
+#define ROUND_MAX  8 /* pieces a pass: other pipes and the deadline get their turn */
 #define PUNCH_STEP (1024 * 1024)
 
 static void on_readable(struct loop_io *io, unsigned got);
@@ -42,7 +42,7 @@ static void take(struct spool *s, const uint8_t *p, size_t n)
 
 static void on_readable(struct loop_io *io, unsigned got)
 {
-	static uint8_t piece[PIECE];	/* one keeper a process, one pass at a time */
+	static uint8_t piece[PIECE]; /* one keeper a process, one pass at a time */
 	struct spool *s = (struct spool *)((char *)io - offsetof(struct spool, io));
 
 	(void)got;
@@ -56,14 +56,15 @@ static void on_readable(struct loop_io *io, unsigned got)
 			break;
 		}
 		take(s, piece, (size_t)n);
-		if (n < 4096)	/* the pipe is drained: another read would only say EAGAIN */
+		if (n < 4096) /* the pipe is drained: another read would only say EAGAIN */
 			break;
 	}
 	set_reading(s);
 	s->on_change(s);
 }
 
-int spool_open(struct spool *s, struct loop *l, int dir_fd, const char *name, int pipe_fd, uint64_t quota, struct err *e)
+int spool_open(struct spool *s, struct loop *l, int dir_fd, const char *name, int pipe_fd,
+               uint64_t quota, struct err *e)
 {
 	s->loop = l;
 	s->pipe_fd = pipe_fd;
@@ -85,8 +86,8 @@ void spool_ack(struct spool *s, uint64_t offset)
 	s->acked = offset;
 	upto = s->acked / PUNCH_STEP * PUNCH_STEP;
 	/* Best effort: a file system without holes keeps the bytes until the session ends. */
-	if (upto > s->punched &&
-	    fallocate(s->file_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)s->punched, (off_t)(upto - s->punched)) == 0)
+	if (upto > s->punched && fallocate(s->file_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+	                                   (off_t)s->punched, (off_t)(upto - s->punched)) == 0)
 		s->punched = upto;
 	set_reading(s);
 }

@@ -17,16 +17,17 @@ struct spool {
 	uint64_t len, acked, punched, quota;
 	struct hash hash;
 	bool eof;
-	struct err error;	/* code 0: none; after an error the pipe is read and dropped */
-	void (*on_bytes)(struct spool *s, const uint8_t *p, size_t n);	/* may be NULL */
-	void (*on_change)(struct spool *s);				/* grew, ended or failed */
+	struct err error; /* code 0: none; after an error the pipe is read and dropped */
+	void (*on_bytes)(struct spool *s, const uint8_t *p, size_t n); /* may be NULL */
+	void (*on_change)(struct spool *s);                            /* grew, ended or failed */
 	void *user;
 };
 
 /* Takes pipe_fd; makes dir_fd/name (0600).  Starts reading. */
-int spool_open(struct spool *s, struct loop *l, int dir_fd, const char *name, int pipe_fd, uint64_t quota, struct err *e);
+int spool_open(struct spool *s, struct loop *l, int dir_fd, const char *name, int pipe_fd,
+               uint64_t quota, struct err *e);
 void spool_ack(struct spool *s, uint64_t offset);
-void spool_stop(struct spool *s);	/* stops reading: what is in the pipe is lost */
+void spool_stop(struct spool *s); /* stops reading: what is in the pipe is lost */
 void spool_close(struct spool *s);
 
 #endif

@@ -53,8 +53,8 @@ static struct step *step_new(struct session *s, const char *id, int attempt, con
 	if (!st)
 		return NULL;
 	st->s = s;
-	strcpy(st->id, id);	/* lint: step_id_is_good bounds it */
-	strcpy(st->body, body); /* lint: 64 digits */
+	strcpy(st->id, id);     /* lint-ok: step_id_is_good bounds it */
+	strcpy(st->body, body); /* lint-ok: 64 digits */
 	st->attempt = attempt;
 	st->rows = -1;
 	st->next = *at;
@@ -75,15 +75,15 @@ static void step_delete(struct step *st)
 	free(st);
 }
 
-#define EACH_STEP(s, st) \
-	for (int b_ = 0; b_ < STEP_BUCKETS; b_++) \
+#define EACH_STEP(s, st)                                                                    \
+	for (int b_ = 0; b_ < STEP_BUCKETS; b_++)                                           \
 		for (struct step *st = (s)->buckets[b_], *next_ = st ? st->next : NULL; st; \
 		     st = next_, next_ = st ? st->next : NULL)
 
 void step_free_all(struct session *s)
 {
 	EACH_STEP(s, st)
-		step_delete(st);
+	step_delete(st);
 }
 
 static bool is_running(const struct step *st)
@@ -93,7 +93,8 @@ static bool is_running(const struct step *st)
 
 void step_list(struct session *s, struct jw *w, bool running_only)
 {
-	EACH_STEP(s, st) {
+	EACH_STEP(s, st)
+	{
 		if (running_only && !is_running(st))
 			continue;
 		jw_obj(w);
@@ -111,7 +112,8 @@ void step_pump_all(struct session *s)
 	/* One frame a stream and round, so that no stream starves another. */
 	while (moved && s->driver && carrier_has_room(s->driver->carrier)) {
 		moved = false;
-		EACH_STEP(s, st) {
+		EACH_STEP(s, st)
+		{
 			if (st->live && st->live->conn)
 				moved |= live_pump(st);
 		}
@@ -120,7 +122,8 @@ void step_pump_all(struct session *s)
 
 void step_watch_all(struct session *s)
 {
-	EACH_STEP(s, st) {
+	EACH_STEP(s, st)
+	{
 		if (st->live && is_running(st))
 			live_watch(st);
 	}
@@ -128,7 +131,8 @@ void step_watch_all(struct session *s)
 
 void step_cancel_all(struct session *s, int grace_ms, const char *why)
 {
-	EACH_STEP(s, st) {
+	EACH_STEP(s, st)
+	{
 		if (is_running(st))
 			live_cancel(st, grace_ms, why);
 	}
@@ -152,9 +156,13 @@ static int check_inputs(struct session *s, const json *params, struct err *e)
 		if (json_req_str(v, "params.inputs", "step", &id, e) < 0 ||
 		    json_opt_int(v, "params.inputs", "attempt", 1, LIMIT_ATTEMPT, &attempt, e) < 0)
 			return -1;
-		from = strlen(json_key(v)) <= LIMIT_STEP_ID && step_id_is_good(id) ? step_lookup(s, id, (int)attempt) : NULL;
+		from = strlen(json_key(v)) <= LIMIT_STEP_ID && step_id_is_good(id)
+		               ? step_lookup(s, id, (int)attempt)
+		               : NULL;
 		if (!from || from->state != STEP_FINISHED)
-			return err_set(e, ERR_INVALID_PARAMS, 0, "params.inputs.%.64s: step '%.64s' has not finished", json_key(v), id);
+			return err_set(e, ERR_INVALID_PARAMS, 0,
+			               "params.inputs.%.64s: step '%.64s' has not finished",
+			               json_key(v), id);
 	}
 	return 0;
 }
@@ -173,7 +181,8 @@ static int check_params(struct session *s, const json *params, struct err *e)
 		return -1;
 	for (const json *v = json_first(env); v; v = json_next(v))
 		if (!json_string(v) || !*json_key(v) || strchr(json_key(v), '='))
-			return err_set(e, ERR_INVALID_PARAMS, 0, "params.env: want names without '=' and string values");
+			return err_set(e, ERR_INVALID_PARAMS, 0,
+			               "params.env: want names without '=' and string values");
 	if (json_count(env) > LIMIT_ENV)
 		return err_set(e, ERR_LIMIT, 0, "params.env: over %d variables", LIMIT_ENV);
 	if (json_count(collect) > LIMIT_GLOBS)
@@ -183,7 +192,8 @@ static int check_params(struct session *s, const json *params, struct err *e)
 
 static int put_file(int dir_fd, const char *name, const struct buf *b, struct err *e)
 {
-	auto_close int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	auto_close int fd =
+		openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd < 0)
 		return err_set(e, ERR_SYS, errno, "%s", name);
@@ -191,7 +201,8 @@ static int put_file(int dir_fd, const char *name, const struct buf *b, struct er
 }
 
 /* The claim: after this the (step, attempt) can never start a second time. */
-static int claim(struct session *s, const char *id, int attempt, const char *driver, const char *body, struct err *e)
+static int claim(struct session *s, const char *id, int attempt, const char *driver,
+                 const char *body, struct err *e)
 {
 	char dir[LIMIT_STEP_ID + 32];
 	auto_close int fd = -1;
@@ -306,8 +317,8 @@ static void note_inputs(struct step *st, const json *params)
 		if (from && from->rows >= 0)
 			jw_kint(&w, "rows", from->rows);
 		jw_end(&w);
-		journal_put(&st->s->journal, "inputs_resolved", st->id, st->attempt, 0, (const char *)buf_data(&b),
-			    buf_len(&b), NULL);
+		journal_put(&st->s->journal, "inputs_resolved", st->id, st->attempt, 0,
+		            (const char *)buf_data(&b), buf_len(&b), NULL);
 		buf_release(&b);
 	}
 }
@@ -327,27 +338,33 @@ static void start(struct step *st, struct conn *c, const json *params, struct re
 	}
 	st->live->reply = r;
 	note_inputs(st, params);
-	if (live_bind(st, c, params, &e) < 0 || make_step_dirs(st->s, st->id, st->attempt, &e) < 0 ||
+	if (live_bind(st, c, params, &e) < 0 ||
+	    make_step_dirs(st->s, st->id, st->attempt, &e) < 0 ||
 	    write_step_files(st, params, &e) < 0 || live_start(st, params, &e) < 0) {
 		log_error("step %s: %s", st->id, e.msg);
 		step_lose(st, e.msg);
 	}
 }
 
-static void attach(struct step *st, struct conn *c, const json *params, const char *body, struct reply *r)
+static void attach(struct step *st, struct conn *c, const json *params, const char *body,
+                   struct reply *r)
 {
 	struct err e = ERR_INIT;
 
 	if (strcmp(st->body, body) != 0) {
-		err_set(&e, ERR_CONFLICT, 0, "step '%s' attempt %d was started with another body", st->id, st->attempt);
+		err_set(&e, ERR_CONFLICT, 0, "step '%s' attempt %d was started with another body",
+		        st->id, st->attempt);
 		e.admitted = ADMITTED_YES;
 	} else if (!st->live) {
 		err_set(&e, ERR_STATE, 0, "step '%s' attempt %d was released", st->id, st->attempt);
 		e.admitted = ADMITTED_YES;
 	} else if (live_bind(st, c, params, &e) == 0) {
 		if (st->live->reply)
-			reply_error(st->live->reply, &(struct err){ .code = ERR_REPLACED, .admitted = ADMITTED_YES,
-								    .msg = "another request attached to the step" }, NULL);
+			reply_error(st->live->reply,
+			            &(struct err){ .code = ERR_REPLACED,
+			                           .admitted = ADMITTED_YES,
+			                           .msg = "another request attached to the step" },
+			            NULL);
 		st->live->reply = r;
 		if (!is_running(st))
 			step_answer(st);
@@ -357,15 +374,18 @@ static void attach(struct step *st, struct conn *c, const json *params, const ch
 	reply_error(r, &e, NULL);
 }
 
-static int req_step(const json *params, const char **id, int64_t *attempt, bool need_attempt, struct err *e)
+static int req_step(const json *params, const char **id, int64_t *attempt, bool need_attempt,
+                    struct err *e)
 {
 	if (json_req_str(params, "params", "step", id, e) < 0)
 		return -1;
 	if (!step_id_is_good(*id))
-		return err_set(e, ERR_INVALID_PARAMS, 0, "params.step: want [A-Za-z0-9_][A-Za-z0-9_.-]*, at most %d bytes",
-			       LIMIT_STEP_ID);
-	return need_attempt ? json_req_int(params, "params", "attempt", 1, LIMIT_ATTEMPT, attempt, e)
-			    : json_opt_int(params, "params", "attempt", 1, LIMIT_ATTEMPT, attempt, e);
+		return err_set(e, ERR_INVALID_PARAMS, 0,
+		               "params.step: want [A-Za-z0-9_][A-Za-z0-9_.-]*, at most %d bytes",
+		               LIMIT_STEP_ID);
+	return need_attempt
+	               ? json_req_int(params, "params", "attempt", 1, LIMIT_ATTEMPT, attempt, e)
+	               : json_opt_int(params, "params", "attempt", 1, LIMIT_ATTEMPT, attempt, e);
 }
 
 void step_execute(struct session *s, struct conn *c, const json *params, struct reply *r)
@@ -390,7 +410,8 @@ void step_execute(struct session *s, struct conn *c, const json *params, struct 
 	else if (s->n_steps >= LIMIT_STEPS)
 		err_set(&e, ERR_LIMIT, 0, "a session has at most %d steps", LIMIT_STEPS);
 	else if (check_params(s, params, &e) == 0 && live_check_binding(c, params, &e) == 0 &&
-		 claim(s, id, (int)attempt, json_string(json_get(params, "driver")), body, &e) == 0) {
+	         claim(s, id, (int)attempt, json_string(json_get(params, "driver")), body, &e) ==
+	                 0) {
 		st = step_new(s, id, (int)attempt, body);
 		if (st) {
 			start(st, c, params, r);
@@ -418,8 +439,8 @@ static struct step *find(struct session *s, const json *params, struct err *e)
 		st = step_lookup(s, id, (int)attempt);
 	else
 		EACH_STEP(s, one)
-			if (strcmp(one->id, id) == 0 && (!st || one->attempt > st->attempt))
-				st = one;
+	if (strcmp(one->id, id) == 0 && (!st || one->attempt > st->attempt))
+		st = one;
 	if (!st)
 		err_set(e, ERR_NOT_FOUND, 0, "no step '%s'", id);
 	return st;
@@ -440,11 +461,12 @@ void step_cancel(struct session *s, const json *params, struct reply *r)
 	/* A second cancel changes nothing and says so. */
 	running = is_running(st) && st->live && strcmp(st->error, "cancel") != 0;
 	if (running) {
-		strcpy(st->error, "cancel");	/* lint: fits */
+		strcpy(st->error, "cancel"); /* lint-ok: fits */
 		live_cancel(st, (int)grace, "cancel");
 	}
-	reply_result(r, text, (size_t)snprintf(text, sizeof(text), "{\"cancelled\":%s,\"state\":\"%s\"}",
-					       running ? "true" : "false", state_names[st->state]));
+	reply_result(r, text,
+	             (size_t)snprintf(text, sizeof(text), "{\"cancelled\":%s,\"state\":\"%s\"}",
+	                              running ? "true" : "false", state_names[st->state]));
 }
 
 void step_status(struct session *s, const json *params, struct reply *r)
@@ -516,7 +538,7 @@ void step_keep_socket(const char *name, int fd, pid_t pid)
 		close(fd);
 		return;
 	}
-	strcpy(kept[n_kept].name, name);	/* lint: length checked above */
+	strcpy(kept[n_kept].name, name); /* lint-ok: length checked above */
 	kept[n_kept].pid = pid;
 	kept[n_kept++].fd = fd;
 }
@@ -547,9 +569,11 @@ static int load_claim(struct session *s, int steps_fd, const char *dir, struct e
 	buf_init(&b, 4096);
 	if (fs_read(steps_fd, path, 4096, &b, e) == 0)
 		v = json_parse((const char *)buf_data(&b), buf_len(&b), 4096, LIMIT_JSON_DEPTH, e);
-	if (v && json_req_str(v, "claim", "step", &id, e) == 0 && json_req_str(v, "claim", "body", &body, e) == 0 &&
-	    json_req_int(v, "claim", "attempt", 1, LIMIT_ATTEMPT, &attempt, e) == 0 && step_id_is_good(id) &&
-	    strlen(body) == SHA256_HEX - 1 && step_new(s, id, (int)attempt, body))
+	if (v && json_req_str(v, "claim", "step", &id, e) == 0 &&
+	    json_req_str(v, "claim", "body", &body, e) == 0 &&
+	    json_req_int(v, "claim", "attempt", 1, LIMIT_ATTEMPT, &attempt, e) == 0 &&
+	    step_id_is_good(id) && strlen(body) == SHA256_HEX - 1 &&
+	    step_new(s, id, (int)attempt, body))
 		r = 0;
 	json_free(v);
 	buf_release(&b);
@@ -619,7 +643,8 @@ static void recover(struct step *st, int *adopted, int *lost)
 	} else if (keeper >= 0 && live_adopt(st, keeper, pid, &e) == 0) {
 		(*adopted)++;
 	} else {
-		step_lose(st, "the worker and the step's keeper ended; there is no record of how the step ended");
+		step_lose(st, "the worker and the step's keeper ended; there is no record of how "
+		              "the step ended");
 		(*lost)++;
 	}
 }
@@ -627,5 +652,5 @@ static void recover(struct step *st, int *adopted, int *lost)
 void step_recover_all(struct session *s, int *adopted, int *lost)
 {
 	EACH_STEP(s, st)
-		recover(st, adopted, lost);
+	recover(st, adopted, lost);
 }

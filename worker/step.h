@@ -21,44 +21,44 @@ enum step_state { STEP_CLAIMED, STEP_RUNNING, STEP_DRAINING, STEP_FINISHED, STEP
 /* What is in memory until the client has everything and releases the step. */
 struct live {
 	struct step *st;
-	int dir_fd;			/* steps/STEP.N */
-	int keeper_fd;			/* -1: no keeper (any more) */
+	int dir_fd;    /* steps/STEP.N */
+	int keeper_fd; /* -1: no keeper (any more) */
 	pid_t keeper_pid;
 	struct loop_io io;
 	struct keeper_state ks;
-	uint64_t state_ns;		/* when the keeper last gave a sign of life */
+	uint64_t state_ns; /* when the keeper last gave a sign of life */
 	int spool[KS_COUNT];
-	struct stream_out out[2];	/* stdout, stderr */
+	struct stream_out out[2]; /* stdout, stderr */
 	struct stream_out artifacts;
 	struct stream_in in;
-	struct conn *conn;		/* where the streams are bound */
-	struct reply *reply;		/* step.execute, to be answered at the end */
+	struct conn *conn;   /* where the streams are bound */
+	struct reply *reply; /* step.execute, to be answered at the end */
 	struct lines lines;
 	bool events_done;
-	char *receipt;			/* text; NULL when lost */
+	char *receipt; /* text; NULL when lost */
 	char hmac[SHA256_HEX];
 	uint64_t manifest_bytes, artifact_bytes;
 	/* the artifact file being streamed */
 	char *files;
 	size_t files_len;
-	const char *file;		/* in files; NULL: none open */
+	const char *file; /* in files; NULL: none open */
 	int file_fd;
-	uint64_t file_at, file_size;	/* its place in the stream */
+	uint64_t file_at, file_size; /* its place in the stream */
 };
 
 struct step {
-	struct step *next;		/* in its bucket */
+	struct step *next; /* in its bucket */
 	struct session *s;
 	char id[LIMIT_STEP_ID + 1];
 	int attempt;
 	enum step_state state;
-	enum step_status status;	/* once finished or lost */
+	enum step_status status; /* once finished or lost */
 	char body[SHA256_HEX];
-	bool started_seen, ended_seen;	/* these events are in the journal */
-	uint64_t src;			/* how far descriptor 3 is in the journal */
+	bool started_seen, ended_seen; /* these events are in the journal */
+	uint64_t src;                  /* how far descriptor 3 is in the journal */
 	int64_t rows, wall_ms;
 	char error[400];
-	struct live *live;		/* NULL: released */
+	struct live *live; /* NULL: released */
 };
 
 /* ---- methods (r: the reply to give, owned) ---- */
@@ -71,10 +71,10 @@ void step_release(struct session *s, const json *params, struct reply *r);
 void step_cancel_all(struct session *s, int grace_ms, const char *why);
 void step_pump_all(struct session *s);
 void step_free_all(struct session *s);
-void step_watch_all(struct session *s);				    /* asks keepers for a sign of life, ends stuck ones */
+void step_watch_all(struct session *s); /* asks keepers for a sign of life, ends stuck ones */
 void step_list(struct session *s, struct jw *w, bool running_only); /* {step,attempt,state} */
-int step_load_all(struct session *s, struct err *e);		    /* the claims on disk */
-void step_replay_event(struct session *s, const json *event);	    /* one journal line */
+int step_load_all(struct session *s, struct err *e);                /* the claims on disk */
+void step_replay_event(struct session *s, const json *event);       /* one journal line */
 void step_recover_all(struct session *s, int *adopted, int *lost);  /* keepers, records */
 const char *step_state_name(enum step_state st);
 
@@ -82,19 +82,19 @@ const char *step_state_name(enum step_state st);
 struct step *step_lookup(struct session *s, const char *id, int attempt);
 struct live *live_new(struct step *st, struct err *e);
 void live_free(struct step *st);
-int live_start(struct step *st, const json *params, struct err *e);	/* forks the keeper */
+int live_start(struct step *st, const json *params, struct err *e); /* forks the keeper */
 int live_adopt(struct step *st, int keeper_fd, pid_t keeper_pid, struct err *e);
 int live_load_record(struct step *st, struct err *e);
 /* Are the channels that params name free? Checked before a step is claimed. */
 int live_check_binding(const struct conn *c, const json *params, struct err *e);
 int live_bind(struct step *st, struct conn *c, const json *params, struct err *e);
-bool live_pump(struct step *st);			/* one frame a stream; true if something moved */
+bool live_pump(struct step *st); /* one frame a stream; true if something moved */
 void live_watch(struct step *st);
 void live_cancel(struct step *st, int grace_ms, const char *why);
-void step_end(struct step *st);				/* record is loaded or the step lost: events, reply */
+void step_end(struct step *st); /* record is loaded or the step lost: events, reply */
 void step_lose(struct step *st, const char *why);
 void step_answer(struct step *st);
-bool step_events_pump(struct step *st);			/* false: no room in the journal, more to come */
+bool step_events_pump(struct step *st); /* false: no room in the journal, more to come */
 
 /* A keeper's socket that the store gave back: name "keeper/SESSION/STEP/N". */
 void step_keep_socket(const char *name, int fd, pid_t pid);

@@ -25,27 +25,31 @@ static bool is_reserved(const char *name)
 	return false;
 }
 
-static int put_warning(struct step *st, uint64_t src, const char *what, const char *line, size_t n, struct err *e)
+static int put_warning(struct step *st, uint64_t src, const char *what, const char *line, size_t n,
+                       struct err *e)
 {
 	struct buf b;
 	struct jw w;
 	char message[300];
 	int r;
 
-	snprintf(message, sizeof(message), "descriptor 3: %s: %.*s", what, n > 120 ? 120 : (int)n, line);
+	snprintf(message, sizeof(message), "descriptor 3: %s: %.*s", what, n > 120 ? 120 : (int)n,
+	         line);
 	buf_init(&b, LIMIT_TEXT);
 	jw_init(&w, &b);
 	jw_obj(&w);
 	jw_kstr(&w, "level", "warning");
 	jw_kstr(&w, "message", message);
 	jw_end(&w);
-	r = journal_put(&st->s->journal, "log", st->id, st->attempt, src, (const char *)buf_data(&b), buf_len(&b), e);
+	r = journal_put(&st->s->journal, "log", st->id, st->attempt, src,
+	                (const char *)buf_data(&b), buf_len(&b), e);
 	buf_release(&b);
 	return r;
 }
 
 /* Everything but `type` travels on. */
-static int put_members(struct step *st, uint64_t src, const char *event, const json *v, const char *skip, struct err *e)
+static int put_members(struct step *st, uint64_t src, const char *event, const json *v,
+                       const char *skip, struct err *e)
 {
 	struct buf b;
 	struct jw w;
@@ -59,12 +63,14 @@ static int put_members(struct step *st, uint64_t src, const char *event, const j
 			jw_kjson(&w, json_key(m), m);
 	jw_end(&w);
 	if (jw_done(&w, e) == 0)
-		r = journal_put(&st->s->journal, event, st->id, st->attempt, src, (const char *)buf_data(&b), buf_len(&b), e);
+		r = journal_put(&st->s->journal, event, st->id, st->attempt, src,
+		                (const char *)buf_data(&b), buf_len(&b), e);
 	buf_release(&b);
 	return r;
 }
 
-static int put_message(struct step *st, uint64_t src, const json *v, const char *line, size_t n, struct err *e)
+static int put_message(struct step *st, uint64_t src, const json *v, const char *line, size_t n,
+                       struct err *e)
 {
 	const char *type = json_string(json_get(v, "type"));
 	const char *name = json_string(json_get(v, "name"));
@@ -72,9 +78,10 @@ static int put_message(struct step *st, uint64_t src, const json *v, const char 
 
 	if (!type)
 		return put_warning(st, src, "a message without a type", line, n, e);
-	if (strcmp(type, "complete") == 0)	/* the keeper noted it: it is in the receipt */
+	if (strcmp(type, "complete") == 0) /* the keeper noted it: it is in the receipt */
 		return 0;
-	if (strcmp(type, "metric") == 0 || strcmp(type, "progress") == 0 || strcmp(type, "log") == 0)
+	if (strcmp(type, "metric") == 0 || strcmp(type, "progress") == 0 ||
+	    strcmp(type, "log") == 0)
 		return put_members(st, src, type, v, NULL, e);
 	if (strcmp(type, "event") != 0)
 		return put_warning(st, src, "a message of an unknown type", line, n, e);
@@ -98,7 +105,7 @@ static int on_line(void *arg, const char *line, size_t n, struct err *e)
 	if (n == 0)
 		return 0;
 	if (st->s->journal.size > JOURNAL_MAX)
-		return 0;	/* declared once, at the end: see step_events_pump */
+		return 0; /* declared once, at the end: see step_events_pump */
 	v = json_parse(line, n, LIMIT_EVENT_LINE, LIMIT_JSON_DEPTH - 4, &bad);
 	if (v && json_type(v) == JSON_OBJECT)
 		r = put_message(st, src, v, line, n, e);
@@ -117,8 +124,8 @@ static void finish(struct step *st)
 	l->events_done = true;
 	lines_finish(&l->lines, on_line, st, NULL);
 	if (l->lines.too_long) {
-		snprintf(text, sizeof(text), "%llu lines over %d bytes", (unsigned long long)l->lines.too_long,
-			 LIMIT_EVENT_LINE);
+		snprintf(text, sizeof(text), "%llu lines over %d bytes",
+		         (unsigned long long)l->lines.too_long, LIMIT_EVENT_LINE);
 		put_warning(st, 0, "dropped", text, strlen(text), NULL);
 	}
 	if (st->s->journal.size > JOURNAL_MAX)
@@ -137,7 +144,8 @@ bool step_events_pump(struct step *st)
 
 		if (!journal_has_room(&st->s->journal))
 			return false;
-		n = pread(l->spool[KS_EVENTS], piece, left < PIECE ? (size_t)left : PIECE, (off_t)l->lines.seen);
+		n = pread(l->spool[KS_EVENTS], piece, left < PIECE ? (size_t)left : PIECE,
+		          (off_t)l->lines.seen);
 		if (n <= 0)
 			break;
 		lines_feed(&l->lines, piece, (size_t)n, on_line, st, &e);

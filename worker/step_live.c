@@ -23,8 +23,8 @@
 #include "worker/store.h"
 #include "worker/supervisor.h"
 
-#define PLAN_MAX (2 * 1024 * 1024)
-#define RECORD_MAX (64 * 1024)
+#define PLAN_MAX         (2 * 1024 * 1024)
+#define RECORD_MAX       (64 * 1024)
 #define KEEPER_SILENT_MS 15000
 
 static const char *const spool_names[KS_COUNT] = { "stdout", "stderr", "events" };
@@ -90,8 +90,11 @@ void live_free(struct step *st)
 	for (int i = 0; i < KS_COUNT; i++)
 		close_fd(&l->spool[i]);
 	if (l->reply)
-		reply_error(l->reply, &(struct err){ .code = ERR_CANCELLED, .admitted = ADMITTED_YES,
-						     .msg = "the session ended" }, NULL);
+		reply_error(l->reply,
+		            &(struct err){ .code = ERR_CANCELLED,
+		                           .admitted = ADMITTED_YES,
+		                           .msg = "the session ended" },
+		            NULL);
 	lines_release(&l->lines);
 	free(l->receipt);
 	free(l->files);
@@ -194,12 +197,14 @@ static int send_plan(struct step *st, const json *params, struct err *e)
 static int watch(struct step *st, struct err *e)
 {
 	st->live->state_ns = now_ns();
-	return loop_io_start(st->s->w->loop, &st->live->io, st->live->keeper_fd, LOOP_IN, on_keeper, e);
+	return loop_io_start(st->s->w->loop, &st->live->io, st->live->keeper_fd, LOOP_IN, on_keeper,
+	                     e);
 }
 
 int live_start(struct step *st, const json *params, struct err *e)
 {
-	static char *const argv[] = { (char *)"farstep-worker", (char *)"--role", (char *)"keeper", NULL };
+	static char *const argv[] = { (char *)"farstep-worker", (char *)"--role", (char *)"keeper",
+		                      NULL };
 	struct worker *w = st->s->w;
 	char name[STORE_NAME_MAX + 1], pid_text[16];
 	auto_close int theirs = -1;
@@ -215,11 +220,13 @@ int live_start(struct step *st, const json *params, struct err *e)
 	pid = self_spawn(w->self_fd, argv, fds, 2, e);
 	if (pid < 0)
 		return -1;
-	/* In the store before it has anything to do: if we die now, it is found or it was never told. */
+	/* In the store before it has anything to do: if we die now, it is found or it was
+	 * never told. */
 	store_name(st, name, sizeof(name));
 	st->live->keeper_pid = pid;
 	snprintf(pid_text, sizeof(pid_text), "%d", (int)pid);
-	if (store_send(w->store_fd, STORE_PUT, name, pid_text, strlen(pid_text) + 1, pair[0], e) < 0)
+	if (store_send(w->store_fd, STORE_PUT, name, pid_text, strlen(pid_text) + 1, pair[0], e) <
+	    0)
 		return -1;
 	if (send_plan(st, params, e) < 0)
 		return -1;
@@ -253,7 +260,7 @@ void live_watch(struct step *st)
 		return;
 	if (silent_ms > KEEPER_SILENT_MS && l->keeper_pid > 0) {
 		log_error("step %s: its keeper gave no sign of life for %llu ms: ending it", st->id,
-			  (unsigned long long)silent_ms);
+		          (unsigned long long)silent_ms);
 		kill(l->keeper_pid, SIGKILL);
 	} else {
 		ask_state(l);
@@ -296,10 +303,12 @@ int live_load_record(struct step *st, struct err *e)
 	buf_init(&b, RECORD_MAX);
 	key_step(st->s->key, st->id, st->attempt, key);
 	if (fs_read(l->dir_fd, "record", RECORD_MAX, &b, e) == 0)
-		v = json_parse((const char *)buf_data(&b), buf_len(&b), RECORD_MAX, LIMIT_JSON_DEPTH, e);
-	if (v && json_req_str(v, "record", "receipt", &text, e) == 0 && json_req_str(v, "record", "hmac", &hmac, e) == 0 &&
-	    receipt_check(key, text, strlen(text), hmac, e) == 0 && receipt_parse(text, strlen(text), &rc, e) == 0 &&
-	    open_spools(l, e) == 0) {
+		v = json_parse((const char *)buf_data(&b), buf_len(&b), RECORD_MAX,
+		               LIMIT_JSON_DEPTH, e);
+	if (v && json_req_str(v, "record", "receipt", &text, e) == 0 &&
+	    json_req_str(v, "record", "hmac", &hmac, e) == 0 &&
+	    receipt_check(key, text, strlen(text), hmac, e) == 0 &&
+	    receipt_parse(text, strlen(text), &rc, e) == 0 && open_spools(l, e) == 0) {
 		l->receipt = strdup(text);
 		snprintf(l->hmac, sizeof(l->hmac), "%s", hmac);
 		l->ks.phase = KP_FINISHED;
@@ -337,7 +346,7 @@ static void note_start(struct step *st, int pid)
 		return;
 	st->started_seen = true;
 	journal_put(&st->s->journal, "step_start", st->id, st->attempt, 0, text,
-		    (size_t)snprintf(text, sizeof(text), "{\"pid\":%d}", pid), NULL);
+	            (size_t)snprintf(text, sizeof(text), "{\"pid\":%d}", pid), NULL);
 }
 
 static void drop_keeper(struct step *st)
@@ -359,11 +368,12 @@ static void finished(struct step *st)
 		char why[400];
 
 		snprintf(why, sizeof(why),
-			 "its keeper (process %d) ended without a record, so nothing proves how it went; it had started process "
-			 "%d and kept %llu bytes of stdout and %llu of stderr (%.120s)",
-			 (int)st->live->keeper_pid, (int)st->live->ks.pid,
-			 (unsigned long long)st->live->ks.len[KS_STDOUT],
-			 (unsigned long long)st->live->ks.len[KS_STDERR], e.msg);
+		         "its keeper (process %d) ended without a record, so nothing proves how it "
+		         "went; it had started process "
+		         "%d and kept %llu bytes of stdout and %llu of stderr (%.120s)",
+		         (int)st->live->keeper_pid, (int)st->live->ks.pid,
+		         (unsigned long long)st->live->ks.len[KS_STDOUT],
+		         (unsigned long long)st->live->ks.len[KS_STDERR], e.msg);
 		step_lose(st, why);
 	} else {
 		step_end(st);
@@ -374,11 +384,13 @@ static void finished(struct step *st)
 static void grant_stdin(struct step *st)
 {
 	struct live *l = st->live;
-	uint64_t limit = l->ks.stdin_closed ? l->in.next + WINDOW_STDIN : l->ks.stdin_have + l->ks.stdin_room;
+	uint64_t limit = l->ks.stdin_closed ? l->in.next + WINDOW_STDIN
+	                                    : l->ks.stdin_have + l->ks.stdin_room;
 
 	if (!l->conn || !l->in.channel)
 		return;
-	if (!l->in.granted)	/* nothing was sent on this binding yet: it begins where the keeper is */
+	/* nothing was sent on this binding yet: it begins where the keeper is */
+	if (!l->in.granted)
 		l->in.next = l->ks.stdin_have;
 	l->in.durable = l->ks.stdin_closed ? l->in.next : l->ks.stdin_have;
 	if (limit <= l->in.granted)
@@ -439,7 +451,8 @@ static void on_window(struct step *st, struct stream_out *out, const struct fram
 
 	if (f->kind != FRAME_WINDOW || stream_out_window(out, f, &e) < 0) {
 		if (!e.code)
-			err_set(&e, ERR_PROTO, 0, "channel %u: want WINDOW frames", (unsigned)f->channel);
+			err_set(&e, ERR_PROTO, 0, "channel %u: want WINDOW frames",
+			        (unsigned)f->channel);
 		conn_fail(c, &e);
 		return;
 	}
@@ -457,11 +470,12 @@ static void on_stdin(struct step *st, const struct frame *f)
 
 	if (f->kind != FRAME_DATA || stream_in_data(&l->in, f, &e) < 0) {
 		if (!e.code)
-			err_set(&e, ERR_PROTO, 0, "channel %u: want DATA frames", (unsigned)f->channel);
+			err_set(&e, ERR_PROTO, 0, "channel %u: want DATA frames",
+			        (unsigned)f->channel);
 		conn_fail(l->conn, &e);
 		return;
 	}
-	if (l->keeper_fd < 0 || l->ks.stdin_closed) {	/* nobody reads it any more */
+	if (l->keeper_fd < 0 || l->ks.stdin_closed) { /* nobody reads it any more */
 		grant_stdin(st);
 		return;
 	}
@@ -470,7 +484,8 @@ static void on_stdin(struct step *st, const struct frame *f)
 	memcpy(m + 2, &f->offset, sizeof(f->offset));
 	if (f->len)
 		memcpy(m + 10, f->payload, f->len);
-	/* It was granted by the keeper, so there is room; if not, the client comes again with it. */
+	/* It was granted by the keeper, so there is room; if not, the client comes again with
+	 * it. */
 	if (send(l->keeper_fd, m, 10 + f->len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno == EAGAIN)
 		conn_close(l->conn, CLOSE_SILENT, "the step's keeper does not take its input");
 }
@@ -506,8 +521,8 @@ static void on_gone(void *owner, uint32_t channel)
 	stream_out_unbind(&st->live->artifacts);
 }
 
-static int bind_one(struct step *st, struct conn *c, const json *params, const char *name, uint32_t *channel,
-		    uint64_t *offset, uint64_t *window, struct err *e)
+static int bind_one(struct step *st, struct conn *c, const json *params, const char *name,
+                    uint32_t *channel, uint64_t *offset, uint64_t *window, struct err *e)
 {
 	const json *b = NULL;
 	int64_t id = 0;
@@ -520,7 +535,8 @@ static int bind_one(struct step *st, struct conn *c, const json *params, const c
 		return 0;
 	snprintf(path, sizeof(path), "params.%s", name);
 	*offset = *window = 0;
-	if (json_req_int(b, path, "channel", 1, UINT32_MAX, &id, e) < 0 || json_opt_u64(b, path, "offset", offset, e) < 0 ||
+	if (json_req_int(b, path, "channel", 1, UINT32_MAX, &id, e) < 0 ||
+	    json_opt_u64(b, path, "offset", offset, e) < 0 ||
 	    json_opt_u64(b, path, "window", window, e) < 0)
 		return -1;
 	*channel = (uint32_t)id;
@@ -543,13 +559,16 @@ int live_check_binding(const struct conn *c, const json *params, struct err *e)
 		if (!b)
 			continue;
 		if (json_req_int(b, path, "channel", 1, UINT32_MAX, &id[i], e) < 0 ||
-		    json_opt_u64(b, path, "offset", &ignored, e) < 0 || json_opt_u64(b, path, "window", &ignored, e) < 0)
+		    json_opt_u64(b, path, "offset", &ignored, e) < 0 ||
+		    json_opt_u64(b, path, "window", &ignored, e) < 0)
 			return -1;
 		for (size_t k = 0; k < i; k++)
 			if (id[k] == id[i])
-				return err_set(e, ERR_INVALID_PARAMS, 0, "%s.channel: %d is given twice", path, (int)id[i]);
+				return err_set(e, ERR_INVALID_PARAMS, 0,
+				               "%s.channel: %d is given twice", path, (int)id[i]);
 		if (conn_has_channel(c, (uint32_t)id[i]))
-			return err_set(e, ERR_INVALID_PARAMS, 0, "%s.channel: %d is in use", path, (int)id[i]);
+			return err_set(e, ERR_INVALID_PARAMS, 0, "%s.channel: %d is in use", path,
+			               (int)id[i]);
 	}
 	return 0;
 }
@@ -606,7 +625,8 @@ static int open_next_file(struct live *l, struct err *e)
 		l->file_at = l->manifest_bytes;
 	close_fd(&l->file_fd);
 	if (next >= l->files + l->files_len)
-		return err_set(e, ERR_INTEGRITY, 0, "artifacts: fewer bytes than the manifest says");
+		return err_set(e, ERR_INTEGRITY, 0,
+		               "artifacts: fewer bytes than the manifest says");
 	l->file = next;
 	l->file_fd = open(next, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (l->file_fd < 0 || fstat(l->file_fd, &st) < 0 || !S_ISREG(st.st_mode))
@@ -635,7 +655,8 @@ static int load_files(struct live *l, struct err *e)
 static ssize_t read_artifacts(struct live *l, uint64_t at, uint8_t *p, size_t n, struct err *e)
 {
 	if (at < l->manifest_bytes) {
-		auto_close int fd = openat(l->dir_fd, "manifest", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		auto_close int fd =
+			openat(l->dir_fd, "manifest", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 		uint64_t left = l->manifest_bytes - at;
 		ssize_t got = fd < 0 ? -1 : pread(fd, p, left < n ? (size_t)left : n, (off_t)at);
 
@@ -651,20 +672,25 @@ static ssize_t read_artifacts(struct live *l, uint64_t at, uint8_t *p, size_t n,
 	{
 		ssize_t got = pread(l->file_fd, p, n, (off_t)(at - l->file_at));
 
-		return got > 0 ? got : err_set(e, ERR_INTEGRITY, errno, "artifact '%s' became shorter", l->file);
+		return got > 0 ? got
+		               : err_set(e, ERR_INTEGRITY, errno, "artifact '%s' became shorter",
+		                         l->file);
 	}
 }
 
 /* ---- sending ---- */
 
-static ssize_t read_stream(struct live *l, struct stream_out *out, uint8_t *p, size_t n, struct err *e)
+static ssize_t read_stream(struct live *l, struct stream_out *out, uint8_t *p, size_t n,
+                           struct err *e)
 {
 	ssize_t got;
 
 	if (out == &l->artifacts)
 		return read_artifacts(l, out->sent, p, n, e);
 	got = pread(l->spool[out - l->out], p, n, (off_t)out->sent);
-	return got > 0 ? got : err_set(e, ERR_INTEGRITY, got < 0 ? errno : 0, "spool is shorter than it should be");
+	return got > 0 ? got
+	               : err_set(e, ERR_INTEGRITY, got < 0 ? errno : 0,
+	                         "spool is shorter than it should be");
 }
 
 static bool pump_one(struct step *st, struct stream_out *out, uint64_t have)
@@ -682,14 +708,16 @@ static bool pump_one(struct step *st, struct stream_out *out, uint64_t have)
 	f = carrier_frame(c->carrier, true, true, FRAME_HEADER + (size_t)n, &e);
 	if (!f)
 		return false;
-	if (n && (got = read_stream(l, out, out_frame_payload(f) + FRAME_HEADER, (size_t)n, &e)) < 0) {
+	if (n &&
+	    (got = read_stream(l, out, out_frame_payload(f) + FRAME_HEADER, (size_t)n, &e)) < 0) {
 		/* The client sees the stream end early, and the receipt tells it so. */
 		log_error("step %s: %s", st->id, e.msg);
 		got = 0;
 		out->total = out->sent;
 	}
 	end = out->ended && out->sent + (uint64_t)got == out->total;
-	frame_header(out_frame_payload(f), FRAME_DATA, end ? FRAME_END : 0, out->channel, out->sent);
+	frame_header(out_frame_payload(f), FRAME_DATA, end ? FRAME_END : 0, out->channel,
+	             out->sent);
 	f->len = FRAME_HEADER + (size_t)got;
 	stream_out_sent(out, (uint64_t)got, end);
 	carrier_push(c->carrier, f);
@@ -753,7 +781,7 @@ void step_end(struct step *st)
 	struct jw w;
 
 	if (!step_events_pump(st))
-		return;		/* the journal is full: live_pump comes back */
+		return; /* the journal is full: live_pump comes back */
 	if (!st->ended_seen) {
 		st->ended_seen = true;
 		buf_init(&b, 4096);
@@ -764,7 +792,8 @@ void step_end(struct step *st)
 		if (st->rows >= 0)
 			jw_kint(&w, "rows", st->rows);
 		jw_end(&w);
-		journal_put(&s->journal, "step_ended", st->id, st->attempt, 0, (const char *)buf_data(&b), buf_len(&b), NULL);
+		journal_put(&s->journal, "step_ended", st->id, st->attempt, 0,
+		            (const char *)buf_data(&b), buf_len(&b), NULL);
 		buf_release(&b);
 	}
 	s->w->count.steps_finished++;

@@ -12,10 +12,13 @@ union control {
 	char room[CMSG_SPACE(sizeof(int))];
 };
 
-int store_send(int sock, enum store_type type, const char *name, const void *data, size_t n, int fd, struct err *e)
+int store_send(int sock, enum store_type type, const char *name, const void *data, size_t n, int fd,
+               struct err *e)
 {
 	uint8_t t = (uint8_t)type;
-	struct iovec iov[3] = { { &t, 1 }, { (void *)(uintptr_t)name, name ? strlen(name) + 1 : 0 }, { (void *)(uintptr_t)data, n } };
+	struct iovec iov[3] = { { &t, 1 },
+		                { (void *)(uintptr_t)name, name ? strlen(name) + 1 : 0 },
+		                { (void *)(uintptr_t)data, n } };
 	union control control;
 	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 3 };
 	ssize_t sent;
@@ -42,7 +45,8 @@ static int take_descriptor(struct msghdr *m)
 	int fd = -1;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c))
-		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len >= CMSG_LEN(sizeof(int)))
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+		    c->cmsg_len >= CMSG_LEN(sizeof(int)))
 			memcpy(&fd, CMSG_DATA(c), sizeof(int));
 	return fd;
 }
@@ -66,11 +70,15 @@ static int split(uint8_t *buf, size_t n, struct store_message *ret, struct err *
 	return 1;
 }
 
-int store_receive(int sock, uint8_t *buf, size_t size, bool wait, struct store_message *ret, struct err *e)
+int store_receive(int sock, uint8_t *buf, size_t size, bool wait, struct store_message *ret,
+                  struct err *e)
 {
 	struct iovec iov = { buf, size };
 	union control control;
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr m = { .msg_iov = &iov,
+		            .msg_iovlen = 1,
+		            .msg_control = &control,
+		            .msg_controllen = sizeof(control) };
 	ssize_t n;
 	int r;
 

@@ -17,32 +17,34 @@
 #include "protocol/base/err.h"
 
 #define STORE_MESSAGE_MAX (160 * 1024)
-#define STORE_NAME_MAX 200
+#define STORE_NAME_MAX    200
 
 enum store_type {
-	STORE_PUT = 'P',	/* name NUL, bytes; with or without a descriptor; replaces (a put without a
+	STORE_PUT = 'P', /* name NUL, bytes; with or without a descriptor; replaces (a put without a
 				 * descriptor keeps the one that is there) */
-	STORE_DEL = 'D',	/* name NUL */
-	STORE_END = 'E',	/* supervisor: that was all */
-	STORE_LEASE = 'L',	/* u32 ms: end everything unless renewed in time; 0: no lease */
-	STORE_BEAT = 'B',	/* the worker lives */
-	STORE_SWEEP = 'S',	/* a keeper died: end what it left behind */
-	STORE_TERM = 'T',	/* supervisor: shut down gracefully */
-	STORE_QUIT = 'Q',	/* worker: end everything, exit 0 */
+	STORE_DEL = 'D', /* name NUL */
+	STORE_END = 'E', /* supervisor: that was all */
+	STORE_LEASE = 'L', /* u32 ms: end everything unless renewed in time; 0: no lease */
+	STORE_BEAT = 'B',  /* the worker lives */
+	STORE_SWEEP = 'S', /* a keeper died: end what it left behind */
+	STORE_TERM = 'T',  /* supervisor: shut down gracefully */
+	STORE_QUIT = 'Q',  /* worker: end everything, exit 0 */
 };
 
 struct store_message {
 	enum store_type type;
-	const char *name;	/* PUT, DEL; borrowed from the buffer given */
+	const char *name; /* PUT, DEL; borrowed from the buffer given */
 	const uint8_t *data;
 	size_t len;
-	int fd;			/* -1: none; the receiver owns it */
+	int fd; /* -1: none; the receiver owns it */
 };
 
 /* One datagram; blocks (bounded by the socket's SO_SNDTIMEO). */
-int store_send(int sock, enum store_type type, const char *name, const void *data, size_t n, int fd, struct err *e);
+int store_send(int sock, enum store_type type, const char *name, const void *data, size_t n, int fd,
+               struct err *e);
 /* 1: *ret filled; 0: nothing there (non-blocking) ; -1: error or the other end is gone (ERR_LOST).
  * buf holds at least STORE_MESSAGE_MAX bytes. */
-int store_receive(int sock, uint8_t *buf, size_t size, bool wait, struct store_message *ret, struct err *e);
+int store_receive(int sock, uint8_t *buf, size_t size, bool wait, struct store_message *ret,
+                  struct err *e);
 
 #endif

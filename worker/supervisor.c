@@ -22,13 +22,14 @@
 #include "worker/store.h"
 #include "worker/tree.h"
 
-#define BEAT_LOST_MS 12000	/* a worker that says nothing for so long is stuck: it beats every 2 s */
-#define TERM_MS 12000		/* how long a graceful end may take */
-#define END_MS 3000		/* how long keepers get to end their steps themselves */
-#define RESPAWN_MAX 10		/* in RESPAWN_SPAN_NS: more is a crash loop */
-#define RESPAWN_SPAN_NS 10000000000ULL
+/* a worker that says nothing for so long is stuck: it beats every 2 s */
+#define BEAT_LOST_MS        12000
+#define TERM_MS             12000 /* how long a graceful end may take */
+#define END_MS              3000  /* how long keepers get to end their steps themselves */
+#define RESPAWN_MAX         10    /* in RESPAWN_SPAN_NS: more is a crash loop */
+#define RESPAWN_SPAN_NS     10000000000ULL
 #define STORE_SOCKET_BUFFER (512 * 1024)
-#define STORE_ENTRIES_MAX 40000
+#define STORE_ENTRIES_MAX   40000
 
 struct entry {
 	struct entry *next;
@@ -99,7 +100,7 @@ static void entry_put(struct store_message *m)
 	if (!n && data && sup.n_entries < STORE_ENTRIES_MAX) {
 		n = calloc(1, sizeof(*n) + strlen(m->name) + 1);
 		if (n) {
-			strcpy(n->name, m->name);	/* lint: sized just above */
+			strcpy(n->name, m->name); /* lint-ok: sized just above */
 			n->fd = -1;
 			*at = n;
 			sup.n_entries++;
@@ -141,7 +142,8 @@ static void on_lease(struct loop_timer *t)
 static void on_beat_lost(struct loop_timer *t)
 {
 	(void)t;
-	log_error("worker %d is stuck (no sign of life for %d ms): ending it", (int)sup.worker, BEAT_LOST_MS);
+	log_error("worker %d is stuck (no sign of life for %d ms): ending it", (int)sup.worker,
+	          BEAT_LOST_MS);
 	if (sup.worker > 0)
 		kill(sup.worker, SIGKILL);
 }
@@ -156,7 +158,7 @@ static void sweep(void)
 		keep[n++] = sup.worker;
 	for (struct entry *k = sup.entries; k && n < ARRAY_LEN(keep); k = k->next)
 		if (strncmp(k->name, "keeper/", 7) == 0)
-			keep[n++] = (pid_t)atoi((const char *)k->data);
+			keep[n++] = (pid_t)strtol((const char *)k->data, NULL, 10);
 	tree_end(0, keep, n, END_MS);
 }
 
@@ -200,7 +202,8 @@ static void drain_store(void)
 {
 	struct store_message m;
 
-	while (sup.store_fd >= 0 && store_receive(sup.store_fd, sup.message, sizeof(sup.message), false, &m, NULL) > 0)
+	while (sup.store_fd >= 0 &&
+	       store_receive(sup.store_fd, sup.message, sizeof(sup.message), false, &m, NULL) > 0)
 		on_store_message(&m);
 }
 
@@ -291,7 +294,7 @@ static void worker_died(int status)
 	if (sup.ending)
 		return;
 	log_warn("worker ended (%s %d): starting another", WIFSIGNALED(status) ? "signal" : "code",
-		 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	         WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	if (crash_loop())
 		begin_end(WORKER_BUG, "the worker ends again and again");
 	else if (start_worker(&e) < 0)
@@ -370,7 +373,8 @@ static int make_root(struct worker_options *o, struct err *e)
 	if (!o->root) {
 		snprintf(made, sizeof(made), "/tmp/farstep-worker-XXXXXX");
 		if (!mkdtemp(made))
-			return err_set(e, ERR_SYS, errno, "cannot make a directory under /tmp; name one with --root");
+			return err_set(e, ERR_SYS, errno,
+			               "cannot make a directory under /tmp; name one with --root");
 		o->root = made;
 		sup.made_root = true;
 		return 0;

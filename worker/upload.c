@@ -16,23 +16,23 @@
 #include "worker/self.h"
 
 #define REPORT_MAX 600
-#define DONE_MAX 4096
+#define DONE_MAX   4096
 #define READ_PIECE (64 * 1024)
 
 struct upload {
 	struct session *s;
 	char sha256[SHA256_HEX];
 	uint64_t size;
-	int fd;				/* package.part */
+	int fd; /* package.part */
 	struct hash hash;
 	struct stream_in in;
 	struct conn *conn;
 	struct reply *reply;
-	pid_t helper;			/* unpacking */
+	pid_t helper; /* unpacking */
 	int report_fd;
 	bool done;
-	uint64_t files, bytes;		/* of the unpacked tree */
-	struct err failed;		/* why it was refused; code 0: it was not */
+	uint64_t files, bytes; /* of the unpacked tree */
+	struct err failed;     /* why it was refused; code 0: it was not */
 };
 
 static struct upload *upload_new(struct session *s)
@@ -55,7 +55,8 @@ void upload_free(struct upload *u)
 		kill(u->helper, SIGKILL);
 	if (u->conn)
 		conn_unbind(u->conn, u->in.channel);
-	reply_error(u->reply, &(struct err){ .code = ERR_CANCELLED, .msg = "the session ended" }, NULL);
+	reply_error(u->reply, &(struct err){ .code = ERR_CANCELLED, .msg = "the session ended" },
+	            NULL);
 	close_fd(&u->fd);
 	close_fd(&u->report_fd);
 	free(u);
@@ -70,8 +71,10 @@ static void answer(struct upload *u)
 	if (u->failed.code)
 		reply_error(r, &u->failed, NULL);
 	else
-		reply_result(r, text, (size_t)snprintf(text, sizeof(text), "{\"files\":%llu,\"bytes\":\"%llu\"}",
-						       (unsigned long long)u->files, (unsigned long long)u->bytes));
+		reply_result(r, text,
+		             (size_t)snprintf(
+				     text, sizeof(text), "{\"files\":%llu,\"bytes\":\"%llu\"}",
+				     (unsigned long long)u->files, (unsigned long long)u->bytes));
 }
 
 /* ---- unpacking ---- */
@@ -80,9 +83,10 @@ static void answer(struct upload *u)
 static int write_done(struct upload *u, struct err *e)
 {
 	char text[256];
-	int n = snprintf(text, sizeof(text), "{\"sha256\":\"%s\",\"size\":\"%llu\",\"files\":%llu,\"bytes\":\"%llu\"}",
-			 u->sha256, (unsigned long long)u->size, (unsigned long long)u->files,
-			 (unsigned long long)u->bytes);
+	int n = snprintf(text, sizeof(text),
+	                 "{\"sha256\":\"%s\",\"size\":\"%llu\",\"files\":%llu,\"bytes\":\"%llu\"}",
+	                 u->sha256, (unsigned long long)u->size, (unsigned long long)u->files,
+	                 (unsigned long long)u->bytes);
 
 	return fs_write(u->s->dir_fd, "package.json", text, (size_t)n, 0600, false, e);
 }
@@ -97,7 +101,8 @@ static void read_report(struct upload *u, int status)
 	close_fd(&u->report_fd);
 	report[n > 0 ? n : 0] = 0;
 	report[strcspn(report, "\n")] = 0;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && sscanf(report, "ok %llu %llu", &files, &bytes) == 2) {
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 &&
+	    sscanf(report, "ok %llu %llu", &files, &bytes) == 2) {
 		u->files = files;
 		u->bytes = bytes;
 		u->done = true;
@@ -111,8 +116,10 @@ static void read_report(struct upload *u, int status)
 	if (space && err_by_name(report) != ERR_INTERNAL)
 		err_set(&u->failed, err_by_name(report), 0, "package: %s", space);
 	else
-		err_set(&u->failed, ERR_INTEGRITY, 0, "package: the unpacking helper ended by %s %d",
-			WIFSIGNALED(status) ? "signal" : "code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+		err_set(&u->failed, ERR_INTEGRITY, 0,
+		        "package: the unpacking helper ended by %s %d",
+		        WIFSIGNALED(status) ? "signal" : "code",
+		        WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
 bool upload_on_child(struct worker *w, pid_t pid, int status)
@@ -126,7 +133,8 @@ bool upload_on_child(struct worker *w, pid_t pid, int status)
 		read_report(u, status);
 		unlinkat(s->dir_fd, "package.part", 0);
 		close_fd(&u->fd);
-		log_info("session %s: package %s", s->id, u->failed.code ? u->failed.msg : "unpacked");
+		log_info("session %s: package %s", s->id,
+		         u->failed.code ? u->failed.msg : "unpacked");
 		answer(u);
 		return true;
 	}
@@ -136,8 +144,13 @@ bool upload_on_child(struct worker *w, pid_t pid, int status)
 /* The helper finds: 3 the archive, 4 the session's directory, 5 where its report goes. */
 static int start_helper(struct upload *u, struct err *e)
 {
-	static char *const argv[] = { (char *)"farstep-worker", (char *)"--role", (char *)"unpack", (char *)"3",
-				      (char *)"4", (char *)"work", NULL };
+	static char *const argv[] = { (char *)"farstep-worker",
+		                      (char *)"--role",
+		                      (char *)"unpack",
+		                      (char *)"3",
+		                      (char *)"4",
+		                      (char *)"work",
+		                      NULL };
 	int report[2], fds[3];
 
 	if (pipe2(report, O_CLOEXEC) < 0)
@@ -161,7 +174,8 @@ static void complete(struct upload *u)
 
 	hash_hex(&u->hash, got);
 	if (strcmp(got, u->sha256) != 0)
-		err_set(&u->failed, ERR_INTEGRITY, 0, "package: the bytes received have another SHA-256 than announced");
+		err_set(&u->failed, ERR_INTEGRITY, 0,
+		        "package: the bytes received have another SHA-256 than announced");
 	else if (start_helper(u, &u->failed) == 0)
 		return;
 	answer(u);
@@ -189,8 +203,9 @@ static void on_channel(void *owner, const struct frame *f)
 		return;
 	}
 	if (u->in.next > u->size || (u->in.ended && u->in.next != u->size)) {
-		err_set(&u->failed, ERR_INTEGRITY, 0, "package: %llu bytes came, %llu were announced",
-			(unsigned long long)u->in.next, (unsigned long long)u->size);
+		err_set(&u->failed, ERR_INTEGRITY, 0,
+		        "package: %llu bytes came, %llu were announced",
+		        (unsigned long long)u->in.next, (unsigned long long)u->size);
 		answer(u);
 		return;
 	}
@@ -233,7 +248,8 @@ static int hash_part(struct upload *u, struct err *e)
 
 static int open_part(struct upload *u, struct err *e)
 {
-	u->fd = openat(u->s->dir_fd, "package.part", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	u->fd = openat(u->s->dir_fd, "package.part", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+	               0600);
 	if (u->fd < 0)
 		return err_set(e, ERR_SYS, errno, "package.part");
 	return hash_part(u, e);
@@ -249,10 +265,11 @@ struct upload *upload_recover(struct session *s)
 
 	buf_init(&b, DONE_MAX);
 	if (fs_read(s->dir_fd, "package.json", DONE_MAX, &b, NULL) == 0)
-		v = json_parse((const char *)buf_data(&b), buf_len(&b), DONE_MAX, LIMIT_JSON_DEPTH, NULL);
-	if (v && json_req_str(v, "package", "sha256", &sha, NULL) == 0 && strlen(sha) == SHA256_HEX - 1 &&
-	    (u = upload_new(s))) {
-		strcpy(u->sha256, sha);	/* lint: 64 digits */
+		v = json_parse((const char *)buf_data(&b), buf_len(&b), DONE_MAX, LIMIT_JSON_DEPTH,
+		               NULL);
+	if (v && json_req_str(v, "package", "sha256", &sha, NULL) == 0 &&
+	    strlen(sha) == SHA256_HEX - 1 && (u = upload_new(s))) {
+		strcpy(u->sha256, sha); /* lint-ok: 64 digits */
 		json_opt_u64(v, "package", "size", &u->size, NULL);
 		json_opt_u64(v, "package", "bytes", &u->bytes, NULL);
 		json_opt_int(v, "package", "files", 0, LIMIT_ENTRIES, &files, NULL);
@@ -270,7 +287,7 @@ static int begin(struct session *s, const char *sha, uint64_t size, struct err *
 
 	if (!u)
 		return err_set(e, ERR_NO_MEMORY, 0, "package");
-	strcpy(u->sha256, sha);	/* lint: 64 digits */
+	strcpy(u->sha256, sha); /* lint-ok: 64 digits */
 	u->size = size;
 	if (open_part(u, e) < 0) {
 		upload_free(u);
@@ -288,11 +305,13 @@ void upload_load(struct session *s, struct conn *c, const json *params, struct r
 	int64_t channel = 0;
 	struct upload *u;
 
-	if (json_req_str(params, "params", "sha256", &sha, &e) < 0 || json_req_u64(params, "params", "size", &size, &e) < 0 ||
+	if (json_req_str(params, "params", "sha256", &sha, &e) < 0 ||
+	    json_req_u64(params, "params", "size", &size, &e) < 0 ||
 	    json_req_int(params, "params", "channel", 1, UINT32_MAX, &channel, &e) < 0)
 		goto refuse;
 	if (strlen(sha) != SHA256_HEX - 1 || size == 0 || size > (uint64_t)LIMIT_PACKAGE) {
-		err_set(&e, ERR_INVALID_PARAMS, 0, "params: want sha256 of 64 digits and size of 1 to %lld", LIMIT_PACKAGE);
+		err_set(&e, ERR_INVALID_PARAMS, 0,
+		        "params: want sha256 of 64 digits and size of 1 to %lld", LIMIT_PACKAGE);
 		goto refuse;
 	}
 	if (!s->upload && begin(s, sha, size, &e) < 0)
@@ -303,7 +322,10 @@ void upload_load(struct session *s, struct conn *c, const json *params, struct r
 		goto refuse;
 	}
 	if (u->reply)
-		reply_error(u->reply, &(struct err){ .code = ERR_REPLACED, .msg = "another request took over" }, NULL);
+		reply_error(
+			u->reply,
+			&(struct err){ .code = ERR_REPLACED, .msg = "another request took over" },
+			NULL);
 	u->reply = r;
 	if (u->done || u->failed.code) {
 		answer(u);
@@ -320,7 +342,7 @@ void upload_load(struct session *s, struct conn *c, const json *params, struct r
 	}
 	u->conn = c;
 	stream_in_bind(&u->in, (uint32_t)channel, u->in.next, WINDOW_UPLOAD);
-	if (u->in.next == u->size)	/* everything came before the worker was replaced */
+	if (u->in.next == u->size) /* everything came before the worker was replaced */
 		complete(u);
 	else
 		grant(u, true);

@@ -23,7 +23,7 @@
 #include "worker/ws.h"
 
 #define BEAT_MS 2000
-#define QUIT_MS 500	/* how long a client may take to hear that it is over */
+#define QUIT_MS 500 /* how long a client may take to hear that it is over */
 
 struct running {
 	struct worker w;
@@ -37,7 +37,7 @@ struct running {
 
 static struct running *of(struct worker *w)
 {
-	return (struct running *)w;	/* first member */
+	return (struct running *)w; /* first member */
 }
 
 long worker_rss_kb(void)
@@ -57,7 +57,8 @@ long worker_rss_kb(void)
 
 static void say_quit(struct loop_timer *t)
 {
-	store_send(((struct running *)((char *)t - offsetof(struct running, quit)))->w.store_fd, STORE_QUIT, NULL, NULL, 0, -1, NULL);
+	store_send(((struct running *)((char *)t - offsetof(struct running, quit)))->w.store_fd,
+	           STORE_QUIT, NULL, NULL, 0, -1, NULL);
 }
 
 /* Clients are told first: the supervisor ends us as soon as it hears. */
@@ -158,14 +159,17 @@ static int restore(struct running *r, struct err *e)
 		struct err bad = ERR_INIT;
 
 		if (store_receive(r->w.store_fd, r->message, sizeof(r->message), true, &m, e) <= 0)
-			return err_set(e, ERR_LOST, 0, "the supervisor did not hand over its store");
+			return err_set(e, ERR_LOST, 0,
+			               "the supervisor did not hand over its store");
 		if (m.type == STORE_END)
 			break;
 		if (m.type != STORE_PUT)
 			continue;
 		if (strncmp(m.name, "keeper/", 7) == 0 && m.fd >= 0)
-			step_keep_socket(m.name, take_fd(&m.fd), (pid_t)atoi((const char *)m.data));
-		else if (strncmp(m.name, "session/", 8) == 0 && session_restore(&r->w, m.data, m.len, &bad) < 0)
+			step_keep_socket(m.name, take_fd(&m.fd),
+			                 (pid_t)strtol((const char *)m.data, NULL, 10));
+		else if (strncmp(m.name, "session/", 8) == 0 &&
+		         session_restore(&r->w, m.data, m.len, &bad) < 0)
 			log_error("%s: %s", m.name, bad.msg);
 		close_fd(&m.fd);
 	}
@@ -197,12 +201,15 @@ static int set_up(struct running *r, struct worker_options *o, struct err *e)
 	if (r->w.root_fd < 0)
 		return err_set(e, ERR_SYS, errno, "%s", o->root);
 	r->w.loop = loop_new(e);
-	if (!r->w.loop || hex_decode(o->token_sha256, strlen(o->token_sha256), token, sizeof(token), e) < 0)
+	if (!r->w.loop ||
+	    hex_decode(o->token_sha256, strlen(o->token_sha256), token, sizeof(token), e) < 0)
 		return -1;
 	if (loop_signal_start(r->w.loop, &r->on_chld, SIGCHLD, on_child, e) < 0 ||
-	    loop_signal_start(r->w.loop, &r->on_term, SIGTERM, on_terminate, e) < 0 || restore(r, e) < 0 ||
+	    loop_signal_start(r->w.loop, &r->on_term, SIGTERM, on_terminate, e) < 0 ||
+	    restore(r, e) < 0 ||
 	    loop_io_start(r->w.loop, &r->store_io, r->w.store_fd, LOOP_IN, on_store, e) < 0 ||
-	    loop_io_start(r->w.loop, &r->lifeline_io, WORKER_LIFELINE_FD, LOOP_IN, on_lifeline, e) < 0)
+	    loop_io_start(r->w.loop, &r->lifeline_io, WORKER_LIFELINE_FD, LOOP_IN, on_lifeline, e) <
+	            0)
 		return -1;
 	r->ws = ws_server_new(r->w.loop, WORKER_LISTEN_FD, token, &hooks, e);
 	return r->ws ? 0 : -1;

@@ -13,20 +13,21 @@
 
 _Static_assert(LWS_PRE <= CARRIER_HEADROOM, "headroom of a frame");
 
-#define SUBPROTOCOL "farstep.v1"
-#define FRAME_MAX (LIMIT_TEXT > LIMIT_DATA + FRAME_HEADER ? LIMIT_TEXT : LIMIT_DATA + FRAME_HEADER)
+#define SUBPROTOCOL      "farstep.v1"
+#define FRAME_MAX LIMIT_TEXT
+_Static_assert(LIMIT_TEXT >= LIMIT_DATA + FRAME_HEADER, "the larger of both kinds");
 #define HTTP_HEADERS_MAX 8192
 
 /* One accepted connection, before and after the upgrade. */
 struct peer {
-	struct carrier carrier;		/* first member */
+	struct carrier carrier; /* first member */
 	struct ws_server *server;
 	struct lws *wsi;
-	struct peer *next, **at;	/* in server->pending, oldest first */
+	struct peer *next, **at; /* in server->pending, oldest first */
 	bool pending, open;
 	int close_code;
 	char close_reason[100];
-	struct buf in;			/* a message that came in pieces */
+	struct buf in; /* a message that came in pieces */
 	size_t in_len;
 };
 
@@ -72,7 +73,8 @@ static void on_expiry(struct loop_timer *t)
 	if (s->pending)
 		drop(s->pending);
 	if (s->pending)
-		loop_timer_start(s->loop, &s->expiry, LIMIT_UNAUTHENTICATED_MS / 4, on_expiry, NULL);
+		loop_timer_start(s->loop, &s->expiry, LIMIT_UNAUTHENTICATED_MS / 4, on_expiry,
+		                 NULL);
 }
 
 static void pending_add(struct ws_server *s, struct peer *p)
@@ -185,9 +187,10 @@ static int on_plain_http(struct ws_server *s, struct lws *wsi, const char *path)
 	unsigned status = HTTP_STATUS_NOT_FOUND;
 
 	if (path && strcmp(path, "/healthz") == 0)
-		status = s->hooks.is_healthy(s->hooks.arg) ? HTTP_STATUS_OK : HTTP_STATUS_SERVICE_UNAVAILABLE;
+		status = s->hooks.is_healthy(s->hooks.arg) ? HTTP_STATUS_OK
+		                                           : HTTP_STATUS_SERVICE_UNAVAILABLE;
 	else if (path && (strcmp(path, "/") == 0 || strcmp(path, "/farstep") == 0))
-		status = 426;	/* Upgrade Required */
+		status = 426; /* Upgrade Required */
 	if (lws_return_http_status(wsi, status, status == HTTP_STATUS_OK ? "ok" : NULL))
 		return -1;
 	return lws_http_transaction_completed(wsi) ? -1 : 0;
@@ -219,7 +222,8 @@ static int close_now(struct peer *p, int code, const char *reason)
 {
 	p->close_code = code;
 	p->carrier.closing = true;
-	lws_close_reason(p->wsi, (enum lws_close_status)code, (unsigned char *)(uintptr_t)reason, strlen(reason));
+	lws_close_reason(p->wsi, (enum lws_close_status)code, (unsigned char *)(uintptr_t)reason,
+	                 strlen(reason));
 	return -1;
 }
 
@@ -246,7 +250,7 @@ static int on_receive(struct peer *p, const uint8_t *in, size_t len)
 		buf_reset(&p->in);
 	if (buf_len(&p->in) + len + lws_remaining_packet_payload(p->wsi) > max)
 		return close_now(p, CLOSE_TOO_LARGE, "frame too large");
-	if (first && final) {	/* whole in one piece: no copy */
+	if (first && final) { /* whole in one piece: no copy */
 		p->carrier.frames_in++;
 		p->carrier.bytes_in += len;
 		p->carrier.on_frame(&p->carrier, binary, in, len);
@@ -273,7 +277,8 @@ static int on_writeable(struct peer *p)
 			return close_now(p, p->close_code, p->close_reason);
 		return 0;
 	}
-	if (lws_write(p->wsi, out_frame_payload(f), f->len, f->binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT) < 0)
+	if (lws_write(p->wsi, out_frame_payload(f), f->len,
+	              f->binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT) < 0)
 		return -1;
 	carrier_written(&p->carrier, f);
 	if (p->carrier.control.head || p->carrier.bulk.head || p->carrier.closing)
@@ -287,10 +292,12 @@ static void on_closed(struct peer *p)
 		return;
 	p->open = false;
 	if (p->carrier.on_closed)
-		p->carrier.on_closed(&p->carrier, p->close_code ? p->close_code : CLOSE_LOST, p->close_reason);
+		p->carrier.on_closed(&p->carrier, p->close_code ? p->close_code : CLOSE_LOST,
+		                     p->close_reason);
 }
 
-static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                    size_t len)
 {
 	struct ws_server *s = lws_context_user(lws_get_context(wsi));
 	struct peer *p;
@@ -332,7 +339,8 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
  * which on_upgrade has refused by then. */
 static const struct lws_protocols protocols[] = {
 	{ "http", callback, 0, LIMIT_DATA + FRAME_HEADER, 0, NULL, 0 },
-	{ SUBPROTOCOL, callback, 0, LIMIT_DATA + FRAME_HEADER, 0, NULL, LIMIT_DATA + FRAME_HEADER + LWS_PRE },
+	{ SUBPROTOCOL, callback, 0, LIMIT_DATA + FRAME_HEADER, 0, NULL,
+	  LIMIT_DATA + FRAME_HEADER + LWS_PRE },
 	{ NULL, NULL, 0, 0, 0, NULL, 0 },
 };
 
@@ -343,11 +351,12 @@ static void emit_log(int level, const char *line)
 	log_at(level & LLL_ERR ? LOG_WARN : LOG_DEBUG, "libwebsockets: %.*s", (int)n, line);
 }
 
-struct ws_server *ws_server_new(struct loop *l, int listen_fd, const uint8_t token_sha256[SHA256_LEN],
-				const struct ws_server_hooks *hooks, struct err *e)
+struct ws_server *ws_server_new(struct loop *l, int listen_fd,
+                                const uint8_t token_sha256[SHA256_LEN],
+                                const struct ws_server_hooks *hooks, struct err *e)
 {
 	static const lws_retry_bo_t idle = { .secs_since_valid_ping = HEARTBEAT_MS / 1000,
-					     .secs_since_valid_hangup = LINK_DEAD_MS / 1000 };
+		                             .secs_since_valid_hangup = LINK_DEAD_MS / 1000 };
 	struct lws_context_creation_info info = { 0 };
 	struct ws_server *s = calloc(1, sizeof(*s));
 	lws_sock_file_fd_type fd;
@@ -374,7 +383,8 @@ struct ws_server *ws_server_new(struct loop *l, int listen_fd, const uint8_t tok
 	if (s->context)
 		s->vhost = lws_create_vhost(s->context, &info);
 	fd.filefd = loop_fd(l);
-	if (!s->vhost || !lws_adopt_descriptor_vhost(s->vhost, LWS_ADOPT_RAW_FILE_DESC, fd, "http", NULL)) {
+	if (!s->vhost ||
+	    !lws_adopt_descriptor_vhost(s->vhost, LWS_ADOPT_RAW_FILE_DESC, fd, "http", NULL)) {
 		err_set(e, ERR_NO_MEMORY, 0, "libwebsockets: cannot make a context");
 		ws_server_free(s);
 		return NULL;

@@ -17,15 +17,17 @@ struct ws_server;
 
 struct ws_server_hooks {
 	void *arg;
-	/* A connection with a good token.  Sets the carrier's on_ functions.  false: no room (4004). */
+	/* A connection with a good token.  Sets the carrier's on_ functions.  false: no room
+	 * (4004). */
 	bool (*on_open)(void *arg, struct carrier *c);
 	/* GET /healthz: is all well? */
 	bool (*is_healthy)(void *arg);
 };
 
 /* Adopts the loop: ws_server_run is the process's main loop from now on. */
-struct ws_server *ws_server_new(struct loop *l, int listen_fd, const uint8_t token_sha256[SHA256_LEN],
-				const struct ws_server_hooks *hooks, struct err *e);
+struct ws_server *ws_server_new(struct loop *l, int listen_fd,
+                                const uint8_t token_sha256[SHA256_LEN],
+                                const struct ws_server_hooks *hooks, struct err *e);
 /* One round of the nested loops; blocks until something happened. */
 int ws_server_pass(struct ws_server *s);
 void ws_server_stop_accepting(struct ws_server *s);

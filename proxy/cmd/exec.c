@@ -28,8 +28,8 @@
 #include "sdk-wrapper/provider.h"
 
 #define FIRST_CONNECT_MS 30000
-#define DESTROY_MS 10000
-#define STEP "exec"
+#define DESTROY_MS       10000
+#define STEP             "exec"
 enum { EXIT_OURS = 125, EXIT_DEADLINE = 124 };
 
 struct exec {
@@ -72,7 +72,8 @@ static void on_up(void *arg, const json *hello, const json *result, bool again)
 	if (again)
 		return;
 	if (!x->has_sandbox)
-		snprintf(x->sandbox.id, sizeof(x->sandbox.id), "%s", json_string(json_get(result, "sandbox")));
+		snprintf(x->sandbox.id, sizeof(x->sandbox.id), "%s",
+		         json_string(json_get(result, "sandbox")));
 }
 
 static void on_down(void *arg, int code, const char *reason)
@@ -140,8 +141,9 @@ static void stop(struct exec *x)
 
 static void on_signal(struct loop_signal *s)
 {
-	struct exec *x = s->sig == SIGINT ? (struct exec *)((char *)s - offsetof(struct exec, on_int))
-					  : (struct exec *)((char *)s - offsetof(struct exec, on_term));
+	struct exec *x = s->sig == SIGINT
+	                         ? (struct exec *)((char *)s - offsetof(struct exec, on_int))
+	                         : (struct exec *)((char *)s - offsetof(struct exec, on_term));
 
 	if (x->interrupted)
 		leave(x);
@@ -154,7 +156,8 @@ static void on_deadline(struct loop_timer *t)
 	struct exec *x = (struct exec *)((char *)t - offsetof(struct exec, deadline));
 
 	x->timed_out = true;
-	err_set(&x->error, ERR_DEADLINE, 0, "the deadline (--timeout %lld) has passed", (long long)x->o->timeout_s);
+	err_set(&x->error, ERR_DEADLINE, 0, "the deadline (--timeout %lld) has passed",
+	        (long long)x->o->timeout_s);
 	stop(x);
 	/* What the grace and the worker may take; then it is over all the same. */
 	if (!x->finished)
@@ -220,7 +223,8 @@ static int find_worker(struct exec *x, struct err *e)
 	char base[256];
 	int r = 0;
 
-	if (userkey_load(x->o->key_file, user_key, e) < 0 || runtime_dir(base, e) < 0 || run_id_new(x->run, e) < 0)
+	if (userkey_load(x->o->key_file, user_key, e) < 0 || runtime_dir(base, e) < 0 ||
+	    run_id_new(x->run, e) < 0)
 		return -1;
 	key_token(user_key, x->run, x->token);
 	key_session(user_key, x->run, x->key);
@@ -228,8 +232,10 @@ static int find_worker(struct exec *x, struct err *e)
 	snprintf(x->state_dir, sizeof(x->state_dir), "%s/sandbox", x->dir);
 	if (strncmp(x->o->target, "unix:", 5) == 0 || strncmp(x->o->target, "ws://", 5) == 0) {
 		if (!token || !*token || strlen(token) >= sizeof(x->token))
-			r = err_set(e, ERR_DENIED, 0, "target %s: put the worker's token (1 to 64 bytes) into FARSTEP_TOKEN",
-				    x->o->target);
+			r = err_set(e, ERR_DENIED, 0,
+			            "target %s: put the worker's token (1 to 64 bytes) into "
+			            "FARSTEP_TOKEN",
+			            x->o->target);
 		else
 			snprintf(x->token, sizeof(x->token), "%s", token);
 	} else {
@@ -245,9 +251,15 @@ static int open_link(struct exec *x, struct err *e)
 	const struct link_hooks hooks = { x, on_up, on_down, on_event, on_fatal, is_there };
 	char *env = NULL, *secrets = NULL;
 	struct link_spec spec = {
-		.address = x->provider ? x->sandbox.address : x->o->target, .token = x->token, .session = x->run,
-		.run = x->run, .key = x->key, .sandbox = x->provider ? x->sandbox.id : NULL,
-		.lease_ms = LEASE_DEFAULT_MS, .first_ms = FIRST_CONNECT_MS, .give_up_ms = LEASE_DEFAULT_MS,
+		.address = x->provider ? x->sandbox.address : x->o->target,
+		.token = x->token,
+		.session = x->run,
+		.run = x->run,
+		.key = x->key,
+		.sandbox = x->provider ? x->sandbox.id : NULL,
+		.lease_ms = LEASE_DEFAULT_MS,
+		.first_ms = FIRST_CONNECT_MS,
+		.give_up_ms = LEASE_DEFAULT_MS,
 	};
 
 	if (env_json(x->o, false, &env, e) < 0 || env_json(x->o, true, &secrets, e) < 0)
@@ -271,8 +283,9 @@ static int begin(struct exec *x, struct err *e)
 		return -1;
 	x->ws = ws_client_new(x->loop, e);
 	if (!x->ws || loop_signal_start(x->loop, &x->on_int, SIGINT, on_signal, e) < 0 ||
-	    loop_signal_start(x->loop, &x->on_term, SIGTERM, on_signal, e) < 0 || open_link(x, e) < 0 ||
-	    sink_open_fd(&x->out, x->loop, 1, e) < 0 || sink_open_fd(&x->err, x->loop, 2, e) < 0)
+	    loop_signal_start(x->loop, &x->on_term, SIGTERM, on_signal, e) < 0 ||
+	    open_link(x, e) < 0 || sink_open_fd(&x->out, x->loop, 1, e) < 0 ||
+	    sink_open_fd(&x->err, x->loop, 2, e) < 0)
 		return -1;
 	fetch_init(&x->fetch, -1, STEP);
 	x->input = stdin_source_new(x->loop, 0, e);
@@ -280,13 +293,27 @@ static int begin(struct exec *x, struct err *e)
 	if (!x->input || !x->config)
 		return -1;
 	x->sr = (struct step_run){
-		.id = STEP, .driver = "exec", .attempt = 1, .config = x->config, .grace_ms = -1, .linger_ms = -1,
-		.input = x->input, .run = x->run, .session = x->run, .session_key = x->key,
-		.sandbox = x->provider ? x->sandbox.id : NULL, .out = &x->out, .err = &x->err, .fetch = &x->fetch,
-		.on_done = on_step_done, .user = x,
+		.id = STEP,
+		.driver = "exec",
+		.attempt = 1,
+		.config = x->config,
+		.grace_ms = -1,
+		.linger_ms = -1,
+		.input = x->input,
+		.run = x->run,
+		.session = x->run,
+		.session_key = x->key,
+		.sandbox = x->provider ? x->sandbox.id : NULL,
+		.out = &x->out,
+		.err = &x->err,
+		.fetch = &x->fetch,
+		.on_done = on_step_done,
+		.user = x,
 	};
 	receipt_init(&x->sr.receipt);
-	if (x->o->timeout_s && loop_timer_start(x->loop, &x->deadline, (uint64_t)x->o->timeout_s * 1000, on_deadline, e) < 0)
+	if (x->o->timeout_s &&
+	    loop_timer_start(x->loop, &x->deadline, (uint64_t)x->o->timeout_s * 1000, on_deadline,
+	                     e) < 0)
 		return -1;
 	link_start(x->link);
 	step_run_start(&x->sr, x->loop, x->link);
@@ -345,7 +372,8 @@ static void write_status(const struct exec *x, int code)
 	jw_kstr(&w, "message", x->error.code ? x->error.msg : NULL);
 	jw_kstr(&w, "receipt", x->sr.receipt_text);
 	jw_end(&w);
-	if (jw_done(&w, &e) < 0 || fs_write(AT_FDCWD, x->o->status_file, buf_data(&b), buf_len(&b), 0600, false, &e) < 0)
+	if (jw_done(&w, &e) < 0 ||
+	    fs_write(AT_FDCWD, x->o->status_file, buf_data(&b), buf_len(&b), 0600, false, &e) < 0)
 		fprintf(stderr, "farstep: %s: %s\n", x->o->status_file, e.msg);
 	buf_release(&b);
 }

@@ -67,7 +67,9 @@ int cmd_status(struct options *o)
 		if (!living)
 			putchar('\n');
 	} else if (e.sys == ENOENT) {
-		fprintf(stderr, "farstep: run %s did not end and has no living proxy: farstep attach %s\n", d.run, d.run);
+		fprintf(stderr,
+		        "farstep: run %s did not end and has no living proxy: farstep attach %s\n",
+		        d.run, d.run);
 		code = err_exit(ERR_LOST);
 	} else {
 		code = cmd_fail(&e);
@@ -83,7 +85,7 @@ static const char *state_of(const char *root, const char *run, char text[64])
 	char path[1200];
 	struct buf b;
 	json *v = NULL;
-	const char *state = "interrupted";	/* no proxy, no end: attach or gc */
+	const char *state = "interrupted"; /* no proxy, no end: attach or gc */
 
 	snprintf(path, sizeof(path), "%s/%s", root, run);
 	if (rundir_open(&d, path, NULL) < 0)
@@ -92,7 +94,8 @@ static const char *state_of(const char *root, const char *run, char text[64])
 	if (rundir_is_locked(&d)) {
 		state = "running";
 	} else if (fs_read(d.fd, "status.json", STATUS_MAX, &b, NULL) == 0 &&
-		   (v = json_parse((const char *)buf_data(&b), buf_len(&b), STATUS_MAX, LIMIT_JSON_DEPTH, NULL))) {
+	           (v = json_parse((const char *)buf_data(&b), buf_len(&b), STATUS_MAX,
+	                           LIMIT_JSON_DEPTH, NULL))) {
 		int64_t code = 0;
 
 		json_opt_int(v, "", "exit_code", 0, 255, &code, NULL);
@@ -108,7 +111,7 @@ static const char *state_of(const char *root, const char *run, char text[64])
 int cmd_ps(struct options *o)
 {
 	char root[1024], text[64];
-	char (*runs)[LIMIT_RUN_ID + 1] = NULL;
+	char(*runs)[LIMIT_RUN_ID + 1] = NULL;
 	size_t n = 0;
 	struct err e = ERR_INIT;
 
@@ -120,7 +123,8 @@ int cmd_ps(struct options *o)
 		const char *state = state_of(root, runs[i], text);
 
 		if (o->json)
-			printf("%s{\"run_id\":\"%s\",\"state\":\"%s\"}", i ? "," : "", runs[i], state);
+			printf("%s{\"run_id\":\"%s\",\"state\":\"%s\"}", i ? "," : "", runs[i],
+			       state);
 		else
 			printf("%-32s %s\n", runs[i], state);
 	}
@@ -145,7 +149,8 @@ int cmd_cancel(struct options *o)
 	if (open_run(o, o->args[0], &d, &e) < 0)
 		return cmd_fail(&e);
 	if (o->n_args > 1)
-		snprintf(request, sizeof(request), "{\"do\":\"cancel\",\"step\":\"%s\"}\n", o->args[1]);
+		snprintf(request, sizeof(request), "{\"do\":\"cancel\",\"step\":\"%s\"}\n",
+		         o->args[1]);
 	else
 		snprintf(request, sizeof(request), "{\"do\":\"cancel\"}\n");
 	buf_init(&b, STATUS_MAX);
@@ -154,7 +159,8 @@ int cmd_cancel(struct options *o)
 	else if (o->json)
 		fs_write_all(1, buf_data(&b), buf_len(&b), NULL);
 	else
-		puts(memmem(buf_data(&b), buf_len(&b), "true", 4) ? "cancelled" : "nothing to cancel");
+		puts(memmem(buf_data(&b), buf_len(&b), "true", 4) ? "cancelled"
+		                                                  : "nothing to cancel");
 	buf_release(&b);
 	rundir_close(&d);
 	return code;
@@ -176,8 +182,9 @@ int cmd_verify(struct options *o)
 		return cmd_fail(&e);
 	}
 	if (o->json)
-		printf("{\"run_dir\":\"%s\",\"ok\":%s,\"bad\":%d,\"receipts\":%d,\"artifacts\":%d}\n", path,
-		       v.bad ? "false" : "true", v.bad, v.receipts, v.artifacts);
+		printf("{\"run_dir\":\"%s\",\"ok\":%s,\"bad\":%d,\"receipts\":%d,\"artifacts\":%d}"
+		       "\n",
+		       path, v.bad ? "false" : "true", v.bad, v.receipts, v.artifacts);
 	else
 		fs_write_all(1, buf_data(&b), buf_len(&b), NULL);
 	buf_release(&b);
@@ -224,13 +231,24 @@ int cmd_doctor(struct options *o)
 	uint8_t key[USER_KEY_LEN];
 	struct err e = ERR_INIT;
 	char *bwrap[] = { (char *)"bwrap", (char *)"--version", NULL };
-	char *inside[] = { (char *)"bwrap", (char *)"--unshare-all", (char *)"--ro-bind", (char *)"/usr", (char *)"/usr",
-			   (char *)"--symlink", (char *)"usr/lib", (char *)"/lib", (char *)"--symlink", (char *)"usr/lib64",
-			   (char *)"/lib64", (char *)"/usr/bin/true", NULL };
+	char *inside[] = { (char *)"bwrap",
+		           (char *)"--unshare-all",
+		           (char *)"--ro-bind",
+		           (char *)"/usr",
+		           (char *)"/usr",
+		           (char *)"--symlink",
+		           (char *)"usr/lib",
+		           (char *)"/lib",
+		           (char *)"--symlink",
+		           (char *)"usr/lib64",
+		           (char *)"/lib64",
+		           (char *)"/usr/bin/true",
+		           NULL };
 	char *worker[] = { path, (char *)"--version", NULL };
 	int code;
 
-	check(userkey_load(o->key_file, key, &e) == 0, "user key", "%s", e.code ? e.msg : "present, readable by you alone");
+	check(userkey_load(o->key_file, key, &e) == 0, "user key", "%s",
+	      e.code ? e.msg : "present, readable by you alone");
 	e = (struct err)ERR_INIT;
 	check(runtime_dir(base, &e) == 0, "runtime directory", "%s", e.code ? e.msg : base);
 	e = (struct err)ERR_INIT;
@@ -239,12 +257,15 @@ int cmd_doctor(struct options *o)
 	else
 		check(false, "worker program", "%s", e.msg);
 	code = exit_of(bwrap);
-	check(code == 0, "bubblewrap", "%s", code == 0 ? "installed" : "missing: apt-get install bubblewrap");
+	check(code == 0, "bubblewrap", "%s",
+	      code == 0 ? "installed" : "missing: apt-get install bubblewrap");
 	if (code == 0) {
 		code = exit_of(inside);
-		check(code == 0, "local sandboxes", "%s", code == 0 ? "start" :
-		      "bubblewrap cannot make namespaces here: allow user namespaces "
-		      "(sysctl kernel.unprivileged_userns_clone=1), or use --target native");
+		check(code == 0, "local sandboxes", "%s",
+		      code == 0 ? "start"
+		                : "bubblewrap cannot make namespaces here: allow user namespaces "
+		                  "(sysctl kernel.unprivileged_userns_clone=1), or use --target "
+		                  "native");
 	}
 	wipe(key, sizeof(key));
 	return bad_checks ? err_exit(ERR_POLICY) : 0;

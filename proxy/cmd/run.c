@@ -79,16 +79,22 @@ static int finish(struct run *r)
 static int describe_sandbox(const struct options *o, struct jw *w, struct err *e)
 {
 	const struct provider *p = provider_find(o->target, e);
-	struct sandbox_spec spec = { .run = "RUN", .key_id = "KEY",
-				     .state_dir = "/RUN_DIR/sandbox", .socket_dir = "/RUNTIME_DIR/RUN", .template_name = o->template_name,
-				     .lease_ms = LEASE_DEFAULT_MS, .network = o->network, .keep = o->keep, .log_fd = -1 };
+	struct sandbox_spec spec = { .run = "RUN",
+		                     .key_id = "KEY",
+		                     .state_dir = "/RUN_DIR/sandbox",
+		                     .socket_dir = "/RUNTIME_DIR/RUN",
+		                     .template_name = o->template_name,
+		                     .lease_ms = LEASE_DEFAULT_MS,
+		                     .network = o->network,
+		                     .keep = o->keep,
+		                     .log_fd = -1 };
 	char worker[1024], zeros[SHA256_HEX];
 	struct buf b;
 	int r;
 
 	if (!p || worker_path(worker, e) < 0)
 		return -1;
-	memset(zeros, '0', sizeof(zeros) - 1);	/* stands for the digest of a token not made yet */
+	memset(zeros, '0', sizeof(zeros) - 1); /* stands for the digest of a token not made yet */
 	zeros[sizeof(zeros) - 1] = 0;
 	spec.worker_path = worker;
 	spec.token_sha256 = zeros;
@@ -181,7 +187,7 @@ static int run_plan(struct options *o, struct plan *plan)
 	if (run_prepare(r, o, plan, &e) == 0)
 		return finish(r);
 	code = cmd_fail(&e);
-	if (r->dir.lock_fd >= 0) {	/* a run directory is complete after any run, failed or not */
+	if (r->dir.lock_fd >= 0) { /* a run directory is complete after any run, failed or not */
 		r->error = e;
 		r->finished = true;
 		r->exit_code = code;
@@ -234,8 +240,9 @@ int cmd_prepare(struct options *o)
 		r = buf_putc(&b, '\n', &e);
 	if (r == 0)
 		r = o->output && strcmp(o->output, "-") != 0
-			    ? fs_write(AT_FDCWD, o->output, buf_data(&b), buf_len(&b), 0600, false, &e)
-			    : fs_write_all(1, buf_data(&b), buf_len(&b), &e);
+		            ? fs_write(AT_FDCWD, o->output, buf_data(&b), buf_len(&b), 0600, false,
+		                       &e)
+		            : fs_write_all(1, buf_data(&b), buf_len(&b), &e);
 	buf_release(&b);
 	plan_free(plan);
 	return r < 0 ? cmd_fail(&e) : 0;
@@ -255,8 +262,10 @@ static int compare_package(const json *prepared, const struct plan *plan, struct
 		r = package_index_print(&p, &now, e);
 	if (r == 0)
 		r = json_print(json_get(prepared, "package"), &then, e);
-	if (r == 0 && (buf_len(&now) != buf_len(&then) || memcmp(buf_data(&now), buf_data(&then), buf_len(&now)) != 0))
-		r = err_set(e, ERR_INTEGRITY, 0, "the files have changed since it was prepared: prepare it again");
+	if (r == 0 && (buf_len(&now) != buf_len(&then) ||
+	               memcmp(buf_data(&now), buf_data(&then), buf_len(&now)) != 0))
+		r = err_set(e, ERR_INTEGRITY, 0,
+		            "the files have changed since it was prepared: prepare it again");
 	package_release(&p);
 	buf_release(&now);
 	buf_release(&then);
@@ -273,8 +282,10 @@ static struct plan *read_prepared(const char *file, struct err *e)
 
 	buf_init(&b, PREPARED_MAX);
 	if (fs_read(AT_FDCWD, file, PREPARED_MAX, &b, e) == 0)
-		v = json_parse((const char *)buf_data(&b), buf_len(&b), PREPARED_MAX, LIMIT_JSON_DEPTH * 2, e);
-	if (v && json_req_str(v, "prepared", "text", &text, e) == 0 && json_req_str(v, "prepared", "file", &name, e) == 0 &&
+		v = json_parse((const char *)buf_data(&b), buf_len(&b), PREPARED_MAX,
+		               LIMIT_JSON_DEPTH * 2, e);
+	if (v && json_req_str(v, "prepared", "text", &text, e) == 0 &&
+	    json_req_str(v, "prepared", "file", &name, e) == 0 &&
 	    json_req_str(v, "prepared", "directory", &dir, e) == 0) {
 		const char *base = strrchr(name, '/');
 
@@ -306,7 +317,8 @@ int cmd_attach(struct options *o)
 	struct err e = ERR_INIT;
 	struct run *r = calloc(1, sizeof(*r));
 
-	if (r && rundir_root(o->run_dir, root, false, &e) == 0 && rundir_find(root, o->args[0], path, &e) == 0 &&
+	if (r && rundir_root(o->run_dir, root, false, &e) == 0 &&
+	    rundir_find(root, o->args[0], path, &e) == 0 &&
 	    run_attach(r, o, path, o->force, &e) == 0)
 		return finish(r);
 	if (r)
@@ -325,7 +337,8 @@ int cmd_collect(struct options *o)
 	struct buf b;
 	auto_close int fd = -1;
 
-	if (rundir_root(o->run_dir, root, false, &e) < 0 || rundir_find(root, o->args[0], path, &e) < 0)
+	if (rundir_root(o->run_dir, root, false, &e) < 0 ||
+	    rundir_find(root, o->args[0], path, &e) < 0)
 		return cmd_fail(&e);
 	buf_init(&b, PREPARED_MAX);
 	if (verify_run(path, o->key_file, &v, &b, &e) < 0) {

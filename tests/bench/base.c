@@ -41,7 +41,8 @@ static int spawn_loop(int n, char *program)
 
 		posix_spawn_file_actions_init(&to_null);
 		posix_spawn_file_actions_addopen(&to_null, 1, "/dev/null", 1, 0);
-		if (posix_spawn(&pid, program, &to_null, NULL, argv, environ) != 0 || waitpid(pid, NULL, 0) < 0)
+		if (posix_spawn(&pid, program, &to_null, NULL, argv, environ) != 0 ||
+		    waitpid(pid, NULL, 0) < 0)
 			return 1;
 		posix_spawn_file_actions_destroy(&to_null);
 		t[i] = now_ms() - begun;
@@ -95,9 +96,9 @@ int main(int argc, char **argv)
 	if (argc == 2 && strcmp(argv[1], "drain") == 0)
 		return drain();
 	if (argc == 4 && strcmp(argv[1], "spawn") == 0)
-		return spawn_loop(atoi(argv[2]), argv[3]);	/* lint-ok: the bench's own argument */
+		return spawn_loop(atoi(argv[2]), argv[3]); /* lint-ok: the bench's own argument */
 	if (argc == 3 && strcmp(argv[1], "pipe") == 0)
-		return pipe_flow(atoll(argv[2]));		/* lint-ok: the bench's own argument */
+		return pipe_flow(atoll(argv[2])); /* lint-ok: the bench's own argument */
 	fprintf(stderr, "usage: base spawn N PROGRAM | pipe BYTES | drain\n");
 	return 2;
 }

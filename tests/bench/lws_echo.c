@@ -32,7 +32,8 @@ static double now_us(void)
 	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
 
-static int on_server(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+static int on_server(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                     size_t len)
 {
 	(void)user;
 	if (reason == LWS_CALLBACK_RECEIVE && len <= sizeof(b.echo) - LWS_PRE) {
@@ -46,7 +47,8 @@ static int on_server(struct lws *wsi, enum lws_callback_reasons reason, void *us
 	return 0;
 }
 
-static int on_client(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len)
+static int on_client(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
+                     size_t len)
 {
 	unsigned char **p = in;
 	char value[128];
@@ -56,7 +58,8 @@ static int on_client(struct lws *wsi, enum lws_callback_reasons reason, void *us
 	switch (reason) {
 	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
 		n = snprintf(value, sizeof(value), "Bearer %s", b.token);
-		return lws_add_http_header_by_name(wsi, (const unsigned char *)"Authorization:", (unsigned char *)value, n, p, *p + len);
+		return lws_add_http_header_by_name(wsi, (const unsigned char *)"Authorization:",
+		                                   (unsigned char *)value, n, p, *p + len);
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
 		if (!b.skip)
 			lws_callback_on_writable(wsi);
@@ -115,7 +118,8 @@ static struct lws_context *context(struct lws_protocols *protocols, const char *
 
 static int ping(const char *path)
 {
-	struct lws_protocols protocols[] = { { "farstep.v1", on_client, 0, 66000, 0, NULL, 0 }, { 0 } };
+	struct lws_protocols protocols[] = { { "farstep.v1", on_client, 0, 66000, 0, NULL, 0 },
+		                             { 0 } };
 	struct lws_client_connect_info to = { 0 };
 	char address[128];
 
@@ -139,7 +143,8 @@ static int ping(const char *path)
 
 int main(int argc, char **argv)
 {
-	struct lws_protocols protocols[] = { { "farstep.v1", on_server, 0, 66000, 0, NULL, 0 }, { 0 } };
+	struct lws_protocols protocols[] = { { "farstep.v1", on_server, 0, 66000, 0, NULL, 0 },
+		                             { 0 } };
 	struct lws_context *c;
 
 	if (argc == 3 && strcmp(argv[1], "serve") == 0) {
