@@ -677,7 +677,7 @@ void run_release(struct run *r)
 	mask_set_free(r->secrets);
 	rundir_close(&r->dir);
 	plan_free(r->plan);
-	/* The loop's descriptor was libwebsockets': its memory is the process's to the end. */
+	loop_free(r->loop);
 	wipe(r->user_key, sizeof(r->user_key));
 	wipe(r->token, sizeof(r->token));
 	wipe(r->session_key, sizeof(r->session_key));

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "proxy/ws.h"
 
+#include <fcntl.h>
 #include <libwebsockets.h>
 #include <string.h>
 
@@ -243,7 +244,8 @@ struct ws_client *ws_client_new(struct loop *l, struct err *e)
 	info.retry_and_idle_policy = &idle;
 	if (w->context)
 		w->vhost = lws_create_vhost(w->context, &info);
-	fd.filefd = loop_fd(l);
+	/* A duplicate: libwebsockets closes what it adopts, and the loop is its owner's. */
+	fd.filefd = fcntl(loop_fd(l), F_DUPFD_CLOEXEC, 3);
 	if (!w->vhost ||
 	    !lws_adopt_descriptor_vhost(w->vhost, LWS_ADOPT_RAW_FILE_DESC, fd, SUBPROTOCOL, NULL)) {
 		err_set(e, ERR_NO_MEMORY, 0, "libwebsockets: cannot make a context");

@@ -69,11 +69,11 @@ int main(int argc, char **argv)
 	}
 	log_open(2, o.log_level, o.log_json, "farstep-worker");
 	if (o.role && strcmp(o.role, "keeper") == 0)
-		return keeper_main();
+		_exit(keeper_main());	/* a role's memory is its process's: nothing is freed at its end */
 	if (o.role && strcmp(o.role, "unpack") == 0)
 		return dup2(5, 1) < 0 ? WORKER_REFUSED : unpack_main(o.n_rest, o.rest);
 	if (o.role && strcmp(o.role, "worker") == 0)
-		return worker_main(&o);
+		_exit(worker_main(&o));
 	if (o.role) {
 		fprintf(stderr, "farstep-worker: no role '%s'\n", o.role);
 		return WORKER_USAGE;
@@ -92,5 +92,5 @@ int main(int argc, char **argv)
 	case ACT_SERVE:
 		break;
 	}
-	return supervisor_main(&o);
+	_exit(supervisor_main(&o));
 }

@@ -3,6 +3,7 @@
 #include "worker/ws.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libwebsockets.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -382,7 +383,8 @@ struct ws_server *ws_server_new(struct loop *l, int listen_fd,
 	info.vhost_name = "worker";
 	if (s->context)
 		s->vhost = lws_create_vhost(s->context, &info);
-	fd.filefd = loop_fd(l);
+	/* A duplicate: libwebsockets closes what it adopts, and the loop is its owner's. */
+	fd.filefd = fcntl(loop_fd(l), F_DUPFD_CLOEXEC, 3);
 	if (!s->vhost ||
 	    !lws_adopt_descriptor_vhost(s->vhost, LWS_ADOPT_RAW_FILE_DESC, fd, "http", NULL)) {
 		err_set(e, ERR_NO_MEMORY, 0, "libwebsockets: cannot make a context");
