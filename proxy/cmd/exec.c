@@ -378,6 +378,28 @@ static void write_status(const struct exec *x, int code)
 	buf_release(&b);
 }
 
+static void release(struct exec *x)
+{
+	if (x->loop) {
+		loop_timer_stop(&x->deadline);
+		loop_signal_stop(&x->on_int);
+		loop_signal_stop(&x->on_term);
+	}
+	if (x->config) {	/* made last: the streams are there */
+		step_run_release(&x->sr);
+		sink_close(&x->out);
+		sink_close(&x->err);
+		fetch_release(&x->fetch);
+	}
+	stdin_source_free(x->input);
+	link_free(x->link);
+	ws_client_free(x->ws);
+	loop_free(x->loop);
+	free(x->config);
+	wipe(x, sizeof(*x));
+	free(x);
+}
+
 int cmd_exec(struct options *o)
 {
 	struct exec *x = calloc(1, sizeof(*x));
@@ -394,5 +416,6 @@ int cmd_exec(struct options *o)
 	if (x->error.code)
 		fprintf(stderr, "farstep: %s: %s\n", err_name(x->error.code), x->error.msg);
 	write_status(x, code);
+	release(x);
 	return code;
 }
