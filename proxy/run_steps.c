@@ -390,7 +390,7 @@ void run_steps_release(struct run *r)
 	for (size_t i = 0; r->steps && i < r->plan->n_steps; i++) {
 		struct run_step *s = &r->steps[i];
 
-		if (s->started && !s->finished)
+		if (s->inputs)	/* open: it was started and never judged */
 			close_step(s, false);
 		if (r->link)
 			link_forget(r->link, &s->release);
