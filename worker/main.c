@@ -69,7 +69,7 @@ int main(int argc, char **argv)
 	}
 	log_open(2, o.log_level, o.log_json, "farstep-worker");
 	if (o.role && strcmp(o.role, "keeper") == 0)
-		_exit(keeper_main());	/* a role's memory is its process's: nothing is freed at its end */
+		_exit(keeper_main()); /* its memory is its process's: nothing is freed */
 	if (o.role && strcmp(o.role, "unpack") == 0)
 		return dup2(5, 1) < 0 ? WORKER_REFUSED : unpack_main(o.n_rest, o.rest);
 	if (o.role && strcmp(o.role, "worker") == 0)
