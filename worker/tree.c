@@ -50,19 +50,19 @@ static enum { UNKNOWN, CHILDREN_FILES, STAT_FILES } source;
 
 /* --- small things --- */
 
-static bool grow(void *at, size_t *cap, size_t n, size_t size)
+/* The list with room for one more than n, moved if need be; NULL when there is no
+ * memory: then it is as it was. */
+static void *grown(void *list, size_t *cap, size_t n, size_t size)
 {
 	size_t more = *cap ? 2 * *cap : 256;
 	void *mem;
 
 	if (n < *cap)
-		return true;
-	mem = realloc(*(void **)at, more * size);
-	if (!mem)
-		return false;
-	*(void **)at = mem;
-	*cap = more;
-	return true;
+		return list;
+	mem = realloc(list, more * size);
+	if (mem)
+		*cap = more;
+	return mem;
 }
 
 static bool holds(const pid_t *list, size_t n, pid_t pid)
@@ -82,10 +82,15 @@ static int by_number(const void *a, const void *b)
 
 static void found(struct walk *w, pid_t pid)
 {
-	if (pid <= 0 || w->found.n >= WALK_MAX || holds(w->keep, w->n_keep, pid) ||
-	    !grow(&w->found.at, &w->found.cap, w->found.n, sizeof(pid_t)))
+	pid_t *at;
+
+	if (pid <= 0 || w->found.n >= WALK_MAX || holds(w->keep, w->n_keep, pid))
 		return;
-	w->found.at[w->found.n++] = pid;
+	at = grown(w->found.at, &w->found.cap, w->found.n, sizeof(pid_t));
+	if (!at)	/* the next walk finds him, when others are gone */
+		return;
+	w->found.at = at;
+	at[w->found.n++] = pid;
 	if (w->sig)
 		kill(pid, w->sig);
 }
@@ -201,12 +206,16 @@ static void read_table(struct walk *w)
 	char state;
 
 	while (d && (ent = readdir(d))) {
-		pid_t pid = (pid_t)strtol(ent->d_name, NULL, 10);
+		struct parent p = { .pid = (pid_t)strtol(ent->d_name, NULL, 10) };
+		struct parent *table;
 
-		if (pid <= 0 || !grow(&w->table, &cap, w->n_table, sizeof(struct parent)))
+		if (p.pid <= 0 || read_stat(p.pid, &state, &p.ppid) < 0)
 			continue;
-		if (read_stat(pid, &state, &w->table[w->n_table].ppid) == 0)
-			w->table[w->n_table++].pid = pid;
+		table = grown(w->table, &cap, w->n_table, sizeof(p));
+		if (!table)
+			break;
+		w->table = table;
+		table[w->n_table++] = p;
 	}
 }
 
@@ -238,49 +247,65 @@ bool tree_can_see(void)
 	return true;
 }
 
+/* The walk's living, in its order; how many. */
+static size_t keep_living(struct walk *w)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < w->found.n; i++)
+		if (is_alive(w->found.at[i]))
+			w->found.at[n++] = w->found.at[i];
+	w->found.n = n;
+	return n;
+}
+
 size_t tree_list(pid_t root, pid_t *pids, size_t max)
 {
 	struct walk w = { .sig = 0 };
-	size_t n = 0;
+	size_t n;
 
 	if (!tree_can_see())
 		return 0;
 	walk(&w, root);
-	for (size_t i = 0; i < w.found.n; i++) {
-		if (!is_alive(w.found.at[i]))
-			continue;
-		if (n < max)
-			pids[n] = w.found.at[i];
-		n++;
-	}
+	n = keep_living(&w);
+	for (size_t i = 0; i < n && i < max; i++)
+		pids[i] = w.found.at[i];
 	free(w.found.at);
 	return n;
 }
 
 /* --- a signal to all --- */
 
-/* The group gets the signal at once and nobody twice.  A group that has no member
- * here may be no group of ours any more. */
+static bool has_member(const struct pids *list, pid_t pgid)
+{
+	for (size_t i = 0; i < list->n; i++)
+		if (getpgid(list->at[i]) == pgid)
+			return true;
+	return false;
+}
+
+/* The group gets the signal at once, the others one by one, and nobody twice.  A
+ * group that has no member here may be no group of ours any more. */
 int tree_signal(pid_t root, pid_t pgid, int sig)
 {
 	struct walk w = { .sig = 0 };
-	bool group = false;
+	bool group;
 	int got = 0;
 
 	if (!tree_can_see())
 		return pgid > 0 && kill(-pgid, sig) == 0 ? 1 : 0;
 	walk(&w, root);
-	for (size_t i = 0; i < w.found.n && pgid > 0 && !group; i++)
-		if (getpgid(w.found.at[i]) == pgid)
-			group = kill(-pgid, sig) == 0;
+	keep_living(&w);
+	group = pgid > 0 && has_member(&w.found, pgid);
+	/* The others first: who is in the group is known only while it lives. */
 	for (size_t i = 0; i < w.found.n; i++) {
 		pid_t pid = w.found.at[i];
 
-		if (!is_alive(pid) && !(group && getpgid(pid) == pgid && sig == SIGKILL))
-			continue;
 		if ((group && getpgid(pid) == pgid) || kill(pid, sig) == 0)
 			got++;
 	}
+	if (group)
+		kill(-pgid, sig);
 	free(w.found.at);
 	return got;
 }
