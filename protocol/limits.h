@@ -51,6 +51,7 @@
 #define WINDOW_STDIN       (256 * 1024)       /* what the worker grants ahead */
 #define WINDOW_UPLOAD      (8 * 1024 * 1024)
 #define LIMIT_EVENT_LINE   (64 * 1024) /* one line on descriptor 3 */
+#define LIMIT_RECORD       (128 * 1024) /* signed record of a step; its receipt has half of it */
 #define LIMIT_EVENT_WINDOW 512         /* events sent beyond the last acknowledged */
 
 /* packages and artifacts */

@@ -199,7 +199,10 @@ static void env_contract(struct env_list *l, const struct session *s, const json
 	env_set(l, "FARSTEP_STEP_ID", step);
 	env_path(l, "FARSTEP_ATTEMPT", "%d", attempt);
 	env_path(l, "FARSTEP_CONFIG", "%s/steps/%s.%d/config.json", s->dir, step, attempt);
-	env_path(l, "FARSTEP_INPUTS", "%s/steps/%s.%d/inputs.json", s->dir, step, attempt);
+	if (json_count(json_get(params, "inputs")))
+		env_path(l, "FARSTEP_INPUTS", "%s/steps/%s.%d/inputs.json", s->dir, step, attempt);
+	else
+		env_path(l, "FARSTEP_INPUTS", "%s/" NO_INPUTS_FILE, s->dir);
 	env_path(l, "FARSTEP_OUTPUT_DIR", "%s/out/%s.%d", s->dir, step, attempt);
 	env_path(l, "FARSTEP_ARTIFACTS_DIR", "%s/files/%s.%d", s->dir, step, attempt);
 	env_path(l, "FARSTEP_CHECKPOINT_DIR", "%s/checkpoints/%s", s->dir, step);
@@ -213,11 +216,11 @@ int drivers_plan(const struct session *s, const json *params, const char *step, 
 	const json *config = json_get(params, "config");
 	const char *cwd = NULL;
 	char path[1200];
-	struct env_list *l = calloc(1, sizeof(*l));
-	bool failed;
+	static struct env_list list; /* 48 KiB: no need to be mapped anew for each step */
+	struct env_list *l = &list;
 
-	if (!l)
-		return err_set(e, ERR_NO_MEMORY, 0, "environment");
+	l->n = 0;
+	l->failed = false;
 	json_opt_str(config, "", "cwd", &cwd, NULL);
 	snprintf(path, sizeof(path), "%s/work%s%s", s->dir, cwd ? "/" : "", cwd ? cwd : "");
 	jw_kstr(w, "cwd", path);
@@ -230,11 +233,10 @@ int drivers_plan(const struct session *s, const json *params, const char *step, 
 		jw_str(w, l->items[i].text);
 		wipe(l->items[i].text, strlen(l->items[i].text));
 		free(l->items[i].text);
+		l->items[i].text = NULL;
 	}
 	jw_end(w);
-	failed = l->failed;
-	free(l);
-	return failed ? err_set(e, ERR_LIMIT, 0, "over %d variables in the environment",
+	return l->failed ? err_set(e, ERR_LIMIT, 0, "over %d variables in the environment",
 	                        LIMIT_ENV * 3)
 	              : 0;
 }

@@ -20,12 +20,13 @@ static int64_t each_line(int fd, uint64_t at, uint64_t size, int max,
                          int (*fn)(void *arg, const char *line, size_t n, struct err *e), void *arg,
                          struct err *e)
 {
-	auto_free char *piece = malloc(PIECE);
+	size_t room = at < size && size - at < PIECE ? (size_t)(size - at) : PIECE;
+	auto_free char *piece = malloc(room);
 
 	if (!piece)
 		return err_set(e, ERR_NO_MEMORY, 0, "journal");
 	while (at < size && max > 0) {
-		ssize_t n = pread(fd, piece, PIECE, (off_t)at);
+		ssize_t n = pread(fd, piece, room, (off_t)at);
 		char *line = piece, *end = n > 0 ? memchr(piece, '\n', (size_t)n) : NULL;
 
 		if (n < 0)

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -26,6 +27,9 @@
 #include "worker/spool.h"
 #include "worker/tree.h"
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
+#endif
 #define PIPE_BYTES        (1024 * 1024)
 #define STDIN_BUFFER      (64 * 1024)
 #define LEFTOVER_GRACE_MS 1000 /* how long what a step left running gets after TERM */
@@ -42,6 +46,7 @@ static struct keeper {
 	int dir_fd;
 	pid_t leader;
 	bool leader_dead;
+	int pipes[KS_COUNT][2]; /* made while it waits for a plan */
 	struct spool spool[KS_COUNT];
 	struct lines lines;
 	int stdin_fd; /* our end of the step's standard input; -1: none or closed */
@@ -197,6 +202,16 @@ static void order_stdin(const uint8_t *p, size_t n)
 
 /* ---- the end ---- */
 
+/* One line behind the claim's: no file more, and torn it is no record. */
+static int append_record(const struct buf *line, struct err *e)
+{
+	auto_close int fd = openat(k.dir_fd, "claim", O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return err_set(e, ERR_SYS, errno, "claim");
+	return fs_write_all(fd, buf_data(line), buf_len(line), e);
+}
+
 static void write_record(void)
 {
 	char hmac[SHA256_HEX];
@@ -205,8 +220,8 @@ static void write_record(void)
 	struct err e = ERR_INIT;
 	const char *s = NULL;
 
-	buf_init(&text, LIMIT_TEXT);
-	buf_init(&record, LIMIT_TEXT);
+	buf_init(&text, LIMIT_RECORD / 2);
+	buf_init(&record, LIMIT_RECORD);
 	if (receipt_print(&k.rc, &text, &e) == 0)
 		s = buf_cstr(&text, &e);
 	if (s) {
@@ -216,8 +231,8 @@ static void write_record(void)
 		jw_kstr(&w, "receipt", s);
 		jw_kstr(&w, "hmac", hmac);
 		jw_end(&w);
-		if (jw_done(&w, &e) == 0 && fs_write(k.dir_fd, "record", buf_data(&record),
-		                                     buf_len(&record), 0600, false, &e) == 0)
+		if (jw_done(&w, &e) == 0 && buf_putc(&record, '\n', &e) == 0 &&
+		    append_record(&record, &e) == 0)
 			k.phase = KP_FINISHED;
 	}
 	/* Without a record the worker sees us go and calls the step lost: there is no proof. */
@@ -380,7 +395,10 @@ static void check_drained(void)
 
 static void on_spool(struct spool *s)
 {
-	k.told_changed = true;
+	if (s->len != s->told) {
+		s->told = s->len;
+		k.told_changed = true;
+	}
 	if (s->error.code && k.phase == KP_RUNNING && !k.ending) {
 		/* A full disk: going on would lose output. */
 		log_error("step %s: %s", k.rc.step, s->error.msg);
@@ -456,11 +474,13 @@ static void on_timeout(struct loop_timer *t)
 
 /* ---- the beginning ---- */
 
-static int make_pipe(int flags_fd[2], struct err *e)
+static int make_pipes(struct err *e)
 {
-	if (pipe2(flags_fd, O_CLOEXEC) < 0)
-		return err_set(e, ERR_SYS, errno, "pipe");
-	fcntl(flags_fd[0], F_SETPIPE_SZ, PIPE_BYTES);
+	for (int i = 0; i < KS_COUNT; i++) {
+		if (pipe2(k.pipes[i], O_CLOEXEC) < 0)
+			return err_set(e, ERR_SYS, errno, "pipe");
+		fcntl(k.pipes[i][0], F_SETPIPE_SZ, PIPE_BYTES);
+	}
 	return 0;
 }
 
@@ -478,7 +498,7 @@ static void spawn_failed(const struct spawn_failure *why, const struct err *e)
 static int start(struct err *e)
 {
 	static const char *const names[KS_COUNT] = { "stdout", "stderr", "events" };
-	int out[KS_COUNT][2], in[2] = { -1, -1 };
+	int in[2] = { -1, -1 };
 	struct spawn_failure why = { STAGE_NONE, 0 };
 	struct err failed = ERR_INIT;
 	struct spawn_spec spec = { k.plan.argv, k.plan.envp, k.plan.cwd, { -1, -1, -1, -1 } };
@@ -487,12 +507,11 @@ static int start(struct err *e)
 	if (k.dir_fd < 0)
 		return err_set(e, ERR_SYS, errno, "%s", k.plan.dir);
 	for (int i = 0; i < KS_COUNT; i++) {
-		if (make_pipe(out[i], e) < 0 ||
-		    spool_open(&k.spool[i], k.loop, k.dir_fd, names[i], out[i][0],
+		if (spool_open(&k.spool[i], k.loop, k.dir_fd, names[i], k.pipes[i][0],
 		               (uint64_t)k.plan.spool_bytes, e) < 0)
 			return -1;
 		k.spool[i].on_change = on_spool;
-		spec.fds[i + 1] = out[i][1];
+		spec.fds[i + 1] = k.pipes[i][1];
 	}
 	k.spool[KS_EVENTS].on_bytes = on_event_bytes;
 	if (k.plan.has_stdin) {
@@ -508,7 +527,7 @@ static int start(struct err *e)
 	k.started_ns = now_ns();
 	k.leader = spawn(&spec, &why, &failed);
 	for (int i = 0; i < KS_COUNT; i++)
-		close(out[i][1]);
+		close_fd(&k.pipes[i][1]);
 	close_fd(&in[0]);
 	keeper_plan_forget_env(&k.plan);
 	if (k.leader < 0) {
@@ -522,13 +541,16 @@ static int start(struct err *e)
 	                         : 0;
 }
 
-static void order_plan(int fd)
+static void order_plan(int fd, uint8_t *text, size_t n)
 {
 	struct err e = ERR_INIT;
+	int r;
 
-	if (fd < 0 || k.phase != KP_WAITING || k.leader)
+	if (k.phase != KP_WAITING || k.leader)
 		return;
-	if (keeper_plan_read(fd, &k.plan, &k.rc, &e) < 0 || start(&e) < 0) {
+	r = keeper_plan_read(fd, text, n, &k.plan, &k.rc, &e);
+	wipe(text, n);
+	if (r < 0 || start(&e) < 0) {
 		log_error("keeper: %s", e.msg);
 		/* No record can be written: the worker sees us go. */
 		k.finished = true;
@@ -585,12 +607,12 @@ static void on_orders(struct loop_io *io, unsigned got)
 
 	(void)got;
 	while (!k.finished && (n = receive(&fd)) > 0) {
-		const uint8_t *p = k.order + 1;
+		uint8_t *p = k.order + 1;
 		size_t len = (size_t)n - 1;
 
 		switch ((enum keeper_order)k.order[0]) {
 		case KO_PLAN:
-			order_plan(fd);
+			order_plan(fd, p, len);
 			break;
 		case KO_STATE:
 			k.told_changed = true;
@@ -631,6 +653,23 @@ static void protect(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+/* Its code is mapped while it waits, not page by page while its step waits.  What an old kernel
+ * does not know is no loss. */
+static void warm_up(void)
+{
+	extern const char __executable_start[], etext[];
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	uintptr_t from = (uintptr_t)__executable_start & ~(page - 1);
+
+	madvise((void *)from, (uintptr_t)etext - from, MADV_POPULATE_READ);
+	/* musl maps memory a group of blocks at a time and unmaps it with its last block. */
+	for (size_t size = 16; size <= 2048; size *= 2) {
+		void *stays = malloc(size);
+
+		free(stays ? malloc(size) : NULL);
+	}
+}
+
 int keeper_main(void)
 {
 	struct err e = ERR_INIT;
@@ -647,10 +686,12 @@ int keeper_main(void)
 	k.loop = loop_new(&e);
 	if (!k.loop || loop_signal_start(k.loop, &k.on_chld, SIGCHLD, on_child, &e) < 0 ||
 	    loop_io_start(k.loop, &k.lifeline, KEEPER_LIFELINE_FD, LOOP_IN, on_lifeline, &e) < 0 ||
-	    loop_io_start(k.loop, &k.orders, KEEPER_FD, LOOP_IN, on_orders, &e) < 0) {
+	    loop_io_start(k.loop, &k.orders, KEEPER_FD, LOOP_IN, on_orders, &e) < 0 ||
+	    make_pipes(&e) < 0) {
 		log_error("keeper: %s", e.msg);
 		return 111;
 	}
+	warm_up();
 	while (!k.finished) {
 		if (loop_pass(k.loop, -1, &e) < 0) {
 			log_error("keeper: %s", e.msg);

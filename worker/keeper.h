@@ -15,7 +15,8 @@
  *   manifest               artifact manifest (absent when there are no artifacts)
  *   files                  one line per artifact: absolute path, as in the manifest's order,
  * NUL-ended
- *   record                 {"receipt":"...","hmac":"..."}: written last, by rename
+ *   claim                  made by the worker, one line; the keeper appends the record as its last
+ *                          act: {"receipt":"...","hmac":"..."}
  */
 #ifndef FARSTEP_WORKER_KEEPER_H
 #define FARSTEP_WORKER_KEEPER_H
@@ -27,7 +28,7 @@
 
 /* Worker to keeper.  Byte 0 is the type. */
 enum keeper_order {
-	KO_PLAN = 'P',  /* with a memfd: the plan as JSON (it holds secrets: never a file) */
+	KO_PLAN = 'P',  /* the plan as JSON, or a memfd of it (it holds secrets: never a file) */
 	KO_STATE = 'H', /* asks for a STATE: after adoption, and as a sign of life */
 	KO_STDIN =
 		/* u8 end, u64 offset (native order), bytes; pieces before what it has are
@@ -53,6 +54,7 @@ struct keeper_state {
 	uint64_t len[KS_COUNT]; /* spool lengths */
 };
 
+#define KEEPER_INLINE_MAX (48 * 1024) /* a longer plan comes as a memfd */
 #define KEEPER_FD 3 /* the socket, in the keeper's process */
 #define KEEPER_LIFELINE_FD \
 	4 /* a pipe whose write end only the supervisor holds: end of file ends the step */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "protocol/base/cleanup.h"
@@ -12,20 +13,20 @@
 
 static int read_all(int fd, struct buf *b, struct err *e)
 {
+	struct stat st;
+	uint8_t *at;
 	ssize_t n;
 
-	if (lseek(fd, 0, SEEK_SET) < 0)
+	if (fstat(fd, &st) < 0)
 		return err_set(e, ERR_SYS, errno, "plan");
-	do {
-		uint8_t *at = buf_reserve(b, 65536, e);
-
-		if (!at)
-			return -1;
-		n = read(fd, at, 65536);
-		if (n > 0)
-			buf_commit(b, (size_t)n);
-	} while (n > 0);
-	return n < 0 ? err_set(e, ERR_SYS, errno, "plan") : 0;
+	at = buf_reserve(b, (size_t)st.st_size, e);
+	if (!at)
+		return -1;
+	n = pread(fd, at, (size_t)st.st_size, 0);
+	if (n != st.st_size)
+		return err_set(e, ERR_SYS, n < 0 ? errno : 0, "plan");
+	buf_commit(b, (size_t)n);
+	return 0;
 }
 
 /* A NULL-ended vector of borrowed strings. */
@@ -76,13 +77,14 @@ static int read_identity(const json *r, struct receipt *rc, struct err *e)
 	return 0;
 }
 
-int keeper_plan_read(int fd, struct keeper_plan *p, struct receipt *rc, struct err *e)
+int keeper_plan_read(int fd, const void *text, size_t n, struct keeper_plan *p,
+                     struct receipt *rc, struct err *e)
 {
 	char hex[SHA256_HEX];
 
 	memset(p, 0, sizeof(*p));
 	buf_init(&p->text, PLAN_MAX);
-	if (read_all(fd, &p->text, e) < 0)
+	if ((fd >= 0 ? read_all(fd, &p->text, e) : buf_put(&p->text, text, n, e)) < 0)
 		return -1;
 	p->root = json_parse((const char *)buf_data(&p->text), buf_len(&p->text), PLAN_MAX,
 	                     LIMIT_JSON_DEPTH, e);

@@ -21,8 +21,10 @@ struct keeper_plan {
 	bool has_stdin;
 };
 
-/* Reads fd to its end; fills the identity members of *rc too. */
-int keeper_plan_read(int fd, struct keeper_plan *p, struct receipt *rc, struct err *e);
+/* Reads the file fd, or, when that is -1, n bytes of text; fills the identity members of *rc
+ * too. */
+int keeper_plan_read(int fd, const void *text, size_t n, struct keeper_plan *p,
+		     struct receipt *rc, struct err *e);
 /* After exec: what the step's environment holds is no business of the keeper's any more. */
 void keeper_plan_forget_env(struct keeper_plan *p);
 

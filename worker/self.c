@@ -4,16 +4,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "protocol/base/cleanup.h"
+#include "worker/child.h"
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
@@ -77,52 +78,56 @@ int self_open(bool *sealed, struct err *e)
 	return take_fd(&copy);
 }
 
-static void close_from(int fd)
-{
-	if (syscall(SYS_close_range, fd, ~0U, 0) == 0)
-		return;
-	for (long max = sysconf(_SC_OPEN_MAX); fd < max; fd++)
-		close(fd);
-}
+struct start {
+	int self_fd;
+	char *const *argv;
+	const int *fds;
+	int n_fds;
+	int sys; /* why it did not come to exec; 0: it did */
+};
 
-/* Between fork and exec: only async-signal-safe calls. */
-static void child_main(int self_fd, char *const argv[], const int *fds, int n_fds)
+IN_CHILD static int put_descriptors(const struct start *s)
 {
-	sigset_t none;
 	int high[MAX_FDS + 1];
+	int self = 3 + s->n_fds;
 
 	/* Lift everything above the final numbers first, so that dup2 cannot clobber one. */
-	for (int i = 0; i < n_fds; i++)
-		high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, HIGH_FD);
-	high[n_fds] = fcntl(self_fd, F_DUPFD_CLOEXEC, HIGH_FD);
-	for (int i = 0; i < n_fds; i++)
+	for (int i = 0; i < s->n_fds; i++)
+		high[i] = fcntl(s->fds[i], F_DUPFD_CLOEXEC, HIGH_FD);
+	high[s->n_fds] = fcntl(s->self_fd, F_DUPFD_CLOEXEC, HIGH_FD);
+	for (int i = 0; i < s->n_fds; i++)
 		if (high[i] < 0 || dup2(high[i], 3 + i) < 0)
-			_exit(111);
-	if (dup3(high[n_fds], 3 + n_fds, O_CLOEXEC) < 0)
-		_exit(111);
-	close_from(3 + n_fds + 1);
-	for (int s = 1; s < NSIG; s++)
-		signal(s, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	syscall(SYS_execveat, 3 + n_fds, "", argv, environ, AT_EMPTY_PATH);
+			return -1;
+	if (dup3(high[s->n_fds], self, O_CLOEXEC) < 0)
+		return -1;
+	return child_close_on_exec(self);
+}
+
+IN_CHILD static int child_main(void *arg)
+{
+	struct start *s = arg;
+
+	if (put_descriptors(s) == 0) {
+		child_reset_signals();
+		syscall(SYS_execveat, 3 + s->n_fds, "", s->argv, environ, AT_EMPTY_PATH);
+	}
+	s->sys = errno;
 	_exit(111);
 }
 
 pid_t self_spawn(int self_fd, char *const argv[], const int *fds, int n_fds, struct err *e)
 {
-	sigset_t all, old;
+	struct start s = { self_fd, argv, fds, n_fds, 0 };
 	pid_t pid;
 
 	if (n_fds > MAX_FDS)
 		return err_set(e, ERR_INTERNAL, 0, "self_spawn: %d descriptors", n_fds);
-	sigfillset(&all);
-	sigprocmask(SIG_BLOCK, &all, &old);
-	pid = fork();
-	if (pid == 0)
-		child_main(self_fd, argv, fds, n_fds);
-	sigprocmask(SIG_SETMASK, &old, NULL);
+	pid = run_child(child_main, &s);
 	if (pid < 0)
 		return err_set(e, ERR_SYS, errno, "fork");
-	return pid;
+	if (!s.sys)
+		return pid;
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return err_set(e, ERR_SYS, s.sys, "%s", argv[0]);
 }

@@ -52,7 +52,7 @@ static int make_dirs(struct session *s, struct err *e)
 	for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
 		if (mkdirat(s->dir_fd, dirs[i], 0700) < 0 && errno != EEXIST)
 			return err_set(e, ERR_SYS, errno, "%s/%s", s->dir, dirs[i]);
-	return 0;
+	return fs_write(s->dir_fd, NO_INPUTS_FILE, "{}", 2, 0400, false, e);
 }
 
 static void session_free(struct session *s)
@@ -274,6 +274,7 @@ void session_attach(struct session *s, struct conn *c)
 	}
 	s->driver = c;
 	c->session = s;
+	spare_refill(s->w);
 	log_info("session %s: attached", s->id);
 }
 
@@ -344,6 +345,7 @@ static void close_finish(struct session *s)
 	struct err e = ERR_INIT;
 
 	store_name(s, name, sizeof(name));
+	worker_flush_forgotten(w);
 	store_send(w->store_fd, STORE_DEL, name, NULL, 0, -1, NULL);
 	store_send(w->store_fd, STORE_SWEEP, NULL, NULL, 0, -1, NULL);
 	snprintf(dir, sizeof(dir), "sessions/%s", s->id);

@@ -6,6 +6,7 @@
  * disk is in the supervisor's store as "session/ID", the rest in ROOT/sessions/ID:
  *   events              journal
  *   steps/STEP.N/       claim, config.json, inputs.json and the keeper's files
+ *   no-inputs.json      {}, for the steps that have none
  *   out/STEP.N  files/STEP.N  checkpoints/STEP     a step's output, artifacts, checkpoints
  *   work  home  tmp     shared by the steps
  *   package.part, package.json                     upload and what came of it */
@@ -20,7 +21,8 @@
 struct step;
 struct upload;
 
-#define STEP_BUCKETS 1024
+#define STEP_BUCKETS   1024
+#define NO_INPUTS_FILE "no-inputs.json"
 
 struct session {
 	struct worker *w;

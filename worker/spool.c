@@ -26,8 +26,18 @@ static void set_reading(struct spool *s)
 		loop_io_stop(&s->io);
 }
 
+static void make_file(struct spool *s)
+{
+	s->file_fd = openat(s->dir_fd, s->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+	                    0600);
+	if (s->file_fd < 0)
+		err_set(&s->error, ERR_SYS, errno, "spool %s", s->name);
+}
+
 static void take(struct spool *s, const uint8_t *p, size_t n)
 {
+	if (s->file_fd < 0 && !s->error.code)
+		make_file(s);
 	if (s->error.code)
 		return;
 	if (fs_write_all(s->file_fd, p, n, &s->error) < 0) {
@@ -67,12 +77,12 @@ int spool_open(struct spool *s, struct loop *l, int dir_fd, const char *name, in
                uint64_t quota, struct err *e)
 {
 	s->loop = l;
+	s->dir_fd = dir_fd;
+	s->name = name;
 	s->pipe_fd = pipe_fd;
+	s->file_fd = -1;
 	s->quota = quota;
 	hash_init(&s->hash);
-	s->file_fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (s->file_fd < 0)
-		return err_set(e, ERR_SYS, errno, "spool %s", name);
 	fs_nonblock(pipe_fd, true);
 	return loop_io_start(l, &s->io, pipe_fd, LOOP_IN, on_readable, e);
 }

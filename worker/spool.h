@@ -13,8 +13,10 @@
 struct spool {
 	struct loop_io io;
 	struct loop *loop;
-	int pipe_fd, file_fd;
-	uint64_t len, acked, punched, quota;
+	int dir_fd;
+	const char *name;
+	int pipe_fd, file_fd; /* file_fd -1: no byte came yet */
+	uint64_t len, acked, punched, quota, told; /* told: the owner's */
 	struct hash hash;
 	bool eof;
 	struct err error; /* code 0: none; after an error the pipe is read and dropped */
@@ -23,7 +25,8 @@ struct spool {
 	void *user;
 };
 
-/* Takes pipe_fd; makes dir_fd/name (0600).  Starts reading. */
+/* Takes pipe_fd; borrows dir_fd and name.  Starts reading; the file (0600) is made when the first
+ * byte comes: most steps leave two of their three streams empty. */
 int spool_open(struct spool *s, struct loop *l, int dir_fd, const char *name, int pipe_fd,
                uint64_t quota, struct err *e);
 void spool_ack(struct spool *s, uint64_t offset);

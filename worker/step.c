@@ -224,7 +224,7 @@ static int claim(struct session *s, const char *id, int attempt, const char *dri
 	jw_kstr(&w, "driver", driver);
 	jw_kstr(&w, "body", body);
 	jw_end(&w);
-	r = jw_done(&w, e) < 0 ? -1 : put_file(fd, "claim", &b, e);
+	r = jw_done(&w, e) < 0 || buf_putc(&b, '\n', e) < 0 ? -1 : put_file(fd, "claim", &b, e);
 	buf_release(&b);
 	return r;
 }
@@ -289,10 +289,11 @@ static int write_step_files(struct step *st, const json *params, struct err *e)
 	if (r == 0)
 		r = put_file(st->live->dir_fd, "config.json", &b, e);
 	buf_reset(&b);
-	if (r == 0)
+	if (r == 0 && json_count(json_get(params, "inputs"))) {
 		r = print_inputs(st, json_get(params, "inputs"), &b, e);
-	if (r == 0)
-		r = put_file(st->live->dir_fd, "inputs.json", &b, e);
+		if (r == 0)
+			r = put_file(st->live->dir_fd, "inputs.json", &b, e);
+	}
 	buf_release(&b);
 	return r;
 }
@@ -503,7 +504,6 @@ void step_status(struct session *s, const json *params, struct reply *r)
 
 void step_release(struct session *s, const json *params, struct reply *r)
 {
-	static const char *const spools[] = { "stdout", "stderr", "events", "manifest", "files" };
 	struct err e = ERR_INIT;
 	struct step *st = find(s, params, &e);
 
@@ -516,8 +516,8 @@ void step_release(struct session *s, const json *params, struct reply *r)
 		reply_error(r, &e, NULL);
 		return;
 	}
-	for (size_t i = 0; st->live && i < ARRAY_LEN(spools); i++)
-		unlinkat(st->live->dir_fd, spools[i], 0);
+	if (st->live)
+		live_remove_files(st->live);
 	live_free(st);
 	reply_result(r, NULL, 0);
 }
@@ -561,14 +561,21 @@ static int load_claim(struct session *s, int steps_fd, const char *dir, struct e
 	char path[300];
 	struct buf b;
 	json *v = NULL;
-	const char *id = NULL, *body = NULL;
+	const char *id = NULL, *body = NULL, *end = NULL;
 	int64_t attempt = 0;
 	int r = -1;
 
 	snprintf(path, sizeof(path), "%s/claim", dir);
-	buf_init(&b, 4096);
-	if (fs_read(steps_fd, path, 4096, &b, e) == 0)
-		v = json_parse((const char *)buf_data(&b), buf_len(&b), 4096, LIMIT_JSON_DEPTH, e);
+	buf_init(&b, LIMIT_RECORD);
+	if (fs_read(steps_fd, path, LIMIT_RECORD, &b, e) == 0) {
+		end = memchr(buf_data(&b), '\n', buf_len(&b));
+		if (!end)
+			err_set(e, ERR_INTEGRITY, 0, "claim: torn");
+	}
+	if (end)
+		v = json_parse((const char *)buf_data(&b),
+		               (size_t)(end - (const char *)buf_data(&b)), 4096, LIMIT_JSON_DEPTH,
+		               e);
 	if (v && json_req_str(v, "claim", "step", &id, e) == 0 &&
 	    json_req_str(v, "claim", "body", &body, e) == 0 &&
 	    json_req_int(v, "claim", "attempt", 1, LIMIT_ATTEMPT, &attempt, e) == 0 &&

@@ -3,7 +3,9 @@
  * step - one attempt of one step: claim, keeper, streams, end.
  *
  *   step.c         the table, step.execute and its siblings, recovery
- *   step_live.c    the part that moves bytes: keeper's states, spools, artifacts, stdin
+ *   step_keeper.c  its keeper: orders, states, the record it leaves
+ *   step_live.c    its streams, bound to a connection; its end
+ *   step_artifacts.c  its artifacts as one stream
  *   step_events.c  lines of descriptor 3 into events
  *
  * A (session, step, attempt) starts at most once: the claim file is made with O_EXCL
@@ -82,7 +84,7 @@ const char *step_state_name(enum step_state st);
 struct step *step_lookup(struct session *s, const char *id, int attempt);
 struct live *live_new(struct step *st, struct err *e);
 void live_free(struct step *st);
-int live_start(struct step *st, const json *params, struct err *e); /* forks the keeper */
+int live_start(struct step *st, const json *params, struct err *e); /* gives it to a keeper */
 int live_adopt(struct step *st, int keeper_fd, pid_t keeper_pid, struct err *e);
 int live_load_record(struct step *st, struct err *e);
 /* Are the channels that params name free? Checked before a step is claimed. */
@@ -91,6 +93,13 @@ int live_bind(struct step *st, struct conn *c, const json *params, struct err *e
 bool live_pump(struct step *st); /* one frame a stream; true if something moved */
 void live_watch(struct step *st);
 void live_cancel(struct step *st, int grace_ms, const char *why);
+void live_ask_state(struct live *l); /* the keeper answers with its state */
+void live_ack(struct live *l, enum keeper_stream stream, uint64_t offset);
+void live_grant_stdin(struct step *st); /* as much as the keeper has room for */
+void live_drop_keeper(struct step *st); /* it has ended */
+void live_remove_files(struct live *l); /* the client has everything: the record stays */
+/* At most n bytes at `at` of the artifact stream, fewer at the end of a file; -1: e says why. */
+ssize_t live_read_artifacts(struct live *l, uint64_t at, uint8_t *p, size_t n, struct err *e);
 void step_end(struct step *st); /* record is loaded or the step lost: events, reply */
 void step_lose(struct step *st, const char *why);
 void step_answer(struct step *st);

@@ -1,35 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The moving part of a step: its keeper, its spools, its streams. */
+ * The moving part of a step: its streams, bound to a connection, and its end. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "protocol/base/cleanup.h"
-#include "protocol/base/fs.h"
 #include "protocol/base/log.h"
-#include "protocol/base/version.h"
-#include "protocol/keys.h"
-#include "worker/drivers.h"
-#include "worker/self.h"
 #include "worker/step.h"
 #include "worker/store.h"
-#include "worker/supervisor.h"
-
-#define PLAN_MAX         (2 * 1024 * 1024)
-#define RECORD_MAX       (64 * 1024)
-#define KEEPER_SILENT_MS 15000
-
-static const char *const spool_names[KS_COUNT] = { "stdout", "stderr", "events" };
-
-static void on_keeper(struct loop_io *io, unsigned got);
 
 /* ---- life ---- */
 
@@ -102,286 +85,10 @@ void live_free(struct step *st)
 	st->live = NULL;
 }
 
-static int open_spools(struct live *l, struct err *e)
-{
-	for (int i = 0; i < KS_COUNT; i++) {
-		if (l->spool[i] >= 0)
-			continue;
-		l->spool[i] = openat(l->dir_fd, spool_names[i], O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-		if (l->spool[i] < 0)
-			return err_set(e, ERR_SYS, errno, "spool %s", spool_names[i]);
-	}
-	return 0;
-}
-
-/* ---- the keeper ---- */
-
-static void store_name(const struct step *st, char *out, size_t size)
-{
-	snprintf(out, size, "keeper/%s/%s/%d", st->s->id, st->id, st->attempt);
-}
-
-static int plan_print(struct step *st, const json *params, struct buf *out, struct err *e)
-{
-	const struct session *s = st->s;
-	const struct worker *wk = s->w;
-	uint8_t key[SHA256_LEN];
-	char hex[SHA256_HEX], path[1024];
-	int64_t timeout = 0, grace = GRACE_DEFAULT_MS, linger = LINGER_DEFAULT_MS;
-	struct jw w;
-
-	json_opt_int(params, "", "timeout_ms", 1, TIMEOUT_MAX_MS, &timeout, NULL);
-	json_opt_int(params, "", "grace_ms", 0, GRACE_MAX_MS, &grace, NULL);
-	json_opt_int(params, "", "linger_ms", 0, LINGER_MAX_MS, &linger, NULL);
-	key_step(s->key, st->id, st->attempt, key);
-	hex_encode(key, sizeof(key), hex);
-	jw_init(&w, out);
-	jw_obj(&w);
-	jw_kstr(&w, "run", s->run);
-	jw_kstr(&w, "session", s->id);
-	jw_kstr(&w, "step", st->id);
-	jw_kint(&w, "attempt", st->attempt);
-	jw_kstr(&w, "sandbox", wk->o->sandbox_id);
-	jw_kstr(&w, "worker", wk->id);
-	jw_kint(&w, "generation", wk->o->generation);
-	jw_kstr(&w, "build", farstep_build());
-	jw_kstr(&w, "plan", st->body);
-	jw_kstr(&w, "key", hex);
-	if (drivers_plan(s, params, st->id, st->attempt, &w, e) < 0)
-		return -1;
-	snprintf(path, sizeof(path), "%s/steps/%s.%d", s->dir, st->id, st->attempt);
-	jw_kstr(&w, "dir", path);
-	snprintf(path, sizeof(path), "%s/files/%s.%d", s->dir, st->id, st->attempt);
-	jw_kstr(&w, "artifacts_dir", path);
-	snprintf(path, sizeof(path), "%s/out/%s.%d", s->dir, st->id, st->attempt);
-	jw_kstr(&w, "output_dir", path);
-	snprintf(path, sizeof(path), "%s/work", s->dir);
-	jw_kstr(&w, "work_dir", path);
-	jw_karr(&w, "collect");
-	for (const json *v = json_first(json_get(params, "collect")); v; v = json_next(v))
-		jw_str(&w, json_string(v));
-	jw_end(&w);
-	if (timeout)
-		jw_kint(&w, "timeout_ms", timeout);
-	jw_kint(&w, "grace_ms", grace);
-	jw_kint(&w, "linger_ms", linger);
-	jw_kbool(&w, "stdin", json_get(params, "stdin") != NULL);
-	jw_kint(&w, "spool_bytes", LIMIT_SPOOL);
-	jw_end(&w);
-	wipe(key, sizeof(key));
-	wipe(hex, sizeof(hex));
-	return jw_done(&w, e);
-}
-
-/* By a memory file: it holds secrets, and a file on disk would too. */
-static int send_plan(struct step *st, const json *params, struct err *e)
-{
-	auto_close int fd = memfd_create("plan", MFD_CLOEXEC);
-	struct buf b;
-	int r;
-
-	if (fd < 0)
-		return err_set(e, ERR_SYS, errno, "memfd_create");
-	buf_init(&b, PLAN_MAX);
-	r = plan_print(st, params, &b, e);
-	if (r == 0)
-		r = fs_write_all(fd, buf_data(&b), buf_len(&b), e);
-	if (r == 0)
-		r = store_send(st->live->keeper_fd, (enum store_type)KO_PLAN, NULL, NULL, 0, fd, e);
-	if (b.mem)
-		wipe(b.mem, b.cap);
-	buf_release(&b);
-	return r;
-}
-
-static int watch(struct step *st, struct err *e)
-{
-	st->live->state_ns = now_ns();
-	return loop_io_start(st->s->w->loop, &st->live->io, st->live->keeper_fd, LOOP_IN, on_keeper,
-	                     e);
-}
-
-int live_start(struct step *st, const json *params, struct err *e)
-{
-	static char *const argv[] = { (char *)"farstep-worker", (char *)"--role", (char *)"keeper",
-		                      NULL };
-	struct worker *w = st->s->w;
-	char name[STORE_NAME_MAX + 1], pid_text[16];
-	auto_close int theirs = -1;
-	int pair[2], fds[2];
-	pid_t pid;
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
-		return err_set(e, ERR_SYS, errno, "socketpair");
-	st->live->keeper_fd = pair[0];
-	theirs = pair[1];
-	fds[0] = theirs;
-	fds[1] = WORKER_LIFELINE_FD;
-	pid = self_spawn(w->self_fd, argv, fds, 2, e);
-	if (pid < 0)
-		return -1;
-	/* In the store before it has anything to do: if we die now, it is found or it was
-	 * never told. */
-	store_name(st, name, sizeof(name));
-	st->live->keeper_pid = pid;
-	snprintf(pid_text, sizeof(pid_text), "%d", (int)pid);
-	if (store_send(w->store_fd, STORE_PUT, name, pid_text, strlen(pid_text) + 1, pair[0], e) <
-	    0)
-		return -1;
-	if (send_plan(st, params, e) < 0)
-		return -1;
-	return watch(st, e);
-}
-
-static void ask_state(struct live *l)
-{
-	static const uint8_t ask = KO_STATE;
-
-	(void)!send(l->keeper_fd, &ask, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-int live_adopt(struct step *st, int keeper_fd, pid_t keeper_pid, struct err *e)
-{
-	st->live->keeper_pid = keeper_pid;
-	st->live->keeper_fd = keeper_fd;
-	if (watch(st, e) < 0)
-		return -1;
-	ask_state(st->live);
-	return 0;
-}
-
-/* A keeper that does not answer (stopped, stuck) would keep its step for ever. */
-void live_watch(struct step *st)
-{
-	struct live *l = st->live;
-	uint64_t silent_ms = (now_ns() - l->state_ns) / 1000000;
-
-	if (l->keeper_fd < 0)
-		return;
-	if (silent_ms > KEEPER_SILENT_MS && l->keeper_pid > 0) {
-		log_error("step %s: its keeper gave no sign of life for %llu ms: ending it", st->id,
-		          (unsigned long long)silent_ms);
-		kill(l->keeper_pid, SIGKILL);
-	} else {
-		ask_state(l);
-	}
-}
-
-void live_cancel(struct step *st, int grace_ms, const char *why)
-{
-	uint8_t m[32] = { KO_CANCEL };
-	int32_t grace = grace_ms;
-
-	if (!st->live || st->live->keeper_fd < 0)
-		return;
-	memcpy(m + 1, &grace, sizeof(grace));
-	snprintf((char *)m + 5, sizeof(m) - 5, "%s", why);
-	(void)!send(st->live->keeper_fd, m, 5 + strlen(why) + 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-static void send_ack(struct live *l, enum keeper_stream stream, uint64_t offset)
-{
-	uint8_t m[10] = { KO_ACK, (uint8_t)stream };
-
-	memcpy(m + 2, &offset, sizeof(offset));
-	if (l->keeper_fd >= 0)
-		(void)!send(l->keeper_fd, m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-/* ---- the record ---- */
-
-int live_load_record(struct step *st, struct err *e)
-{
-	struct live *l = st->live;
-	struct receipt rc;
-	struct buf b;
-	json *v = NULL;
-	const char *text = NULL, *hmac = NULL;
-	uint8_t key[SHA256_LEN];
-	int r = -1;
-
-	buf_init(&b, RECORD_MAX);
-	key_step(st->s->key, st->id, st->attempt, key);
-	if (fs_read(l->dir_fd, "record", RECORD_MAX, &b, e) == 0)
-		v = json_parse((const char *)buf_data(&b), buf_len(&b), RECORD_MAX,
-		               LIMIT_JSON_DEPTH, e);
-	if (v && json_req_str(v, "record", "receipt", &text, e) == 0 &&
-	    json_req_str(v, "record", "hmac", &hmac, e) == 0 &&
-	    receipt_check(key, text, strlen(text), hmac, e) == 0 &&
-	    receipt_parse(text, strlen(text), &rc, e) == 0 && open_spools(l, e) == 0) {
-		l->receipt = strdup(text);
-		snprintf(l->hmac, sizeof(l->hmac), "%s", hmac);
-		l->ks.phase = KP_FINISHED;
-		l->ks.len[KS_STDOUT] = rc.out.bytes;
-		l->ks.len[KS_STDERR] = rc.err.bytes;
-		l->ks.len[KS_EVENTS] = rc.events.bytes;
-		l->manifest_bytes = rc.artifacts.manifest_bytes;
-		l->artifact_bytes = rc.artifacts.bytes;
-		for (int i = 0; i < 2; i++) {
-			l->out[i].total = l->ks.len[i];
-			l->out[i].ended = true;
-		}
-		l->artifacts.total = l->manifest_bytes + l->artifact_bytes;
-		l->artifacts.ended = true;
-		st->status = rc.status;
-		st->rows = rc.rows;
-		st->wall_ms = (int64_t)rc.usage.wall_ms;
-		snprintf(st->error, sizeof(st->error), "%.390s", rc.error);
-		st->state = STEP_FINISHED;
-		r = l->receipt ? 0 : err_set(e, ERR_NO_MEMORY, 0, "receipt");
-	}
-	json_free(v);
-	buf_release(&b);
-	wipe(key, sizeof(key));
-	return r;
-}
-
-/* ---- states of the keeper ---- */
-
-static void note_start(struct step *st, int pid)
-{
-	char text[64];
-
-	if (st->started_seen)
-		return;
-	st->started_seen = true;
-	journal_put(&st->s->journal, "step_start", st->id, st->attempt, 0, text,
-	            (size_t)snprintf(text, sizeof(text), "{\"pid\":%d}", pid), NULL);
-}
-
-static void drop_keeper(struct step *st)
-{
-	char name[STORE_NAME_MAX + 1];
-
-	loop_io_stop(&st->live->io);
-	close_fd(&st->live->keeper_fd);
-	store_name(st, name, sizeof(name));
-	store_send(st->s->w->store_fd, STORE_DEL, name, NULL, 0, -1, NULL);
-}
-
-static void finished(struct step *st)
-{
-	struct err e = ERR_INIT;
-
-	drop_keeper(st);
-	if (live_load_record(st, &e) < 0) {
-		char why[400];
-
-		snprintf(why, sizeof(why),
-		         "its keeper (process %d) ended without a record, so nothing proves how it "
-		         "went; it had started process "
-		         "%d and kept %llu bytes of stdout and %llu of stderr (%.120s)",
-		         (int)st->live->keeper_pid, (int)st->live->ks.pid,
-		         (unsigned long long)st->live->ks.len[KS_STDOUT],
-		         (unsigned long long)st->live->ks.len[KS_STDERR], e.msg);
-		step_lose(st, why);
-	} else {
-		step_end(st);
-	}
-}
+/* ---- streams ---- */
 
 /* What the keeper accepted is durable; it may be sent what it has room for. */
-static void grant_stdin(struct step *st)
+void live_grant_stdin(struct step *st)
 {
 	struct live *l = st->live;
 	uint64_t limit = l->ks.stdin_closed ? l->in.next + WINDOW_STDIN
@@ -399,50 +106,6 @@ static void grant_stdin(struct step *st)
 	carrier_send_window(l->conn->carrier, l->in.channel, l->in.durable, limit, NULL);
 }
 
-static void on_state(struct step *st, const struct keeper_state *ks)
-{
-	struct live *l = st->live;
-	struct err e = ERR_INIT;
-
-	l->ks = *ks;
-	l->state_ns = now_ns();
-	if (ks->phase >= KP_RUNNING && open_spools(l, &e) < 0)
-		log_error("step %s: %s", st->id, e.msg);
-	if (ks->phase >= KP_RUNNING && ks->pid)
-		note_start(st, ks->pid);
-	if (ks->phase == KP_FINISHED)
-		return;
-	if (ks->phase == KP_RUNNING || ks->phase == KP_DRAINING)
-		st->state = ks->phase == KP_RUNNING ? STEP_RUNNING : STEP_DRAINING;
-	grant_stdin(st);
-	step_events_pump(st);
-	send_ack(l, KS_EVENTS, l->lines.seen);
-}
-
-static void on_keeper(struct loop_io *io, unsigned got)
-{
-	struct live *l = (struct live *)((char *)io - offsetof(struct live, io));
-	struct step *st = l->st;
-	struct session *s = st->s;
-	struct keeper_state ks;
-	ssize_t n;
-
-	while ((n = recv(l->keeper_fd, &ks, sizeof(ks), MSG_DONTWAIT)) == (ssize_t)sizeof(ks)) {
-		on_state(st, &ks);
-		if (ks.phase == KP_FINISHED) {
-			finished(st);
-			session_pump(s);
-			return;
-		}
-	}
-	/* The record may be there although the last state was not delivered. */
-	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR) || (got & LOOP_HUP))
-		finished(st);
-	session_pump(s);
-}
-
-/* ---- streams ---- */
-
 static void on_window(struct step *st, struct stream_out *out, const struct frame *f)
 {
 	struct live *l = st->live;
@@ -457,7 +120,7 @@ static void on_window(struct step *st, struct stream_out *out, const struct fram
 		return;
 	}
 	if (out != &l->artifacts)
-		send_ack(l, (enum keeper_stream)(out - l->out), out->acked);
+		live_ack(l, (enum keeper_stream)(out - l->out), out->acked);
 	session_pump(st->s);
 }
 
@@ -476,7 +139,7 @@ static void on_stdin(struct step *st, const struct frame *f)
 		return;
 	}
 	if (l->keeper_fd < 0 || l->ks.stdin_closed) { /* nobody reads it any more */
-		grant_stdin(st);
+		live_grant_stdin(st);
 		return;
 	}
 	m[0] = KO_STDIN;
@@ -585,9 +248,9 @@ static int bind_all(struct step *st, struct conn *c, const json *params, struct 
 	if (id[0]) {
 		stream_in_bind(&l->in, id[0], l->ks.stdin_have, 0);
 		l->in.granted = 0;
-		grant_stdin(st);
+		live_grant_stdin(st);
 		if (l->keeper_fd >= 0)
-			ask_state(l);
+			live_ask_state(l);
 	}
 	if (bind_one(st, c, params, "stdout", &id[1], &offset, &window, e) < 0)
 		return -1;
@@ -612,72 +275,6 @@ int live_bind(struct step *st, struct conn *c, const json *params, struct err *e
 	return -1;
 }
 
-/* ---- artifacts: the manifest, then file after file ---- */
-
-static int open_next_file(struct live *l, struct err *e)
-{
-	const char *next = l->file ? l->file + strlen(l->file) + 1 : l->files;
-	struct stat st;
-
-	if (l->file_fd >= 0)
-		l->file_at += l->file_size;
-	else
-		l->file_at = l->manifest_bytes;
-	close_fd(&l->file_fd);
-	if (next >= l->files + l->files_len)
-		return err_set(e, ERR_INTEGRITY, 0,
-		               "artifacts: fewer bytes than the manifest says");
-	l->file = next;
-	l->file_fd = open(next, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (l->file_fd < 0 || fstat(l->file_fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return err_set(e, ERR_INTEGRITY, errno, "artifact '%s'", next);
-	l->file_size = (uint64_t)st.st_size;
-	return 0;
-}
-
-static int load_files(struct live *l, struct err *e)
-{
-	struct buf b;
-
-	if (l->files)
-		return 0;
-	buf_init(&b, (size_t)LIMIT_ARTIFACTS * LIMIT_PATH);
-	if (fs_read(l->dir_fd, "files", b.max, &b, e) < 0) {
-		buf_release(&b);
-		return -1;
-	}
-	l->files_len = buf_len(&b);
-	l->files = buf_take_str(&b, e);
-	return l->files ? 0 : -1;
-}
-
-/* n bytes at `at` of the artifact stream; fewer at the end of a file. */
-static ssize_t read_artifacts(struct live *l, uint64_t at, uint8_t *p, size_t n, struct err *e)
-{
-	if (at < l->manifest_bytes) {
-		auto_close int fd =
-			openat(l->dir_fd, "manifest", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-		uint64_t left = l->manifest_bytes - at;
-		ssize_t got = fd < 0 ? -1 : pread(fd, p, left < n ? (size_t)left : n, (off_t)at);
-
-		return got > 0 ? got : err_set(e, ERR_INTEGRITY, errno, "artifact manifest");
-	}
-	if (load_files(l, e) < 0)
-		return -1;
-	while (l->file_fd < 0 || at >= l->file_at + l->file_size)
-		if (open_next_file(l, e) < 0)
-			return -1;
-	if (at < l->file_at)
-		return err_set(e, ERR_INTERNAL, 0, "artifacts: offset moved back");
-	{
-		ssize_t got = pread(l->file_fd, p, n, (off_t)(at - l->file_at));
-
-		return got > 0 ? got
-		               : err_set(e, ERR_INTEGRITY, errno, "artifact '%s' became shorter",
-		                         l->file);
-	}
-}
-
 /* ---- sending ---- */
 
 static ssize_t read_stream(struct live *l, struct stream_out *out, uint8_t *p, size_t n,
@@ -686,7 +283,7 @@ static ssize_t read_stream(struct live *l, struct stream_out *out, uint8_t *p, s
 	ssize_t got;
 
 	if (out == &l->artifacts)
-		return read_artifacts(l, out->sent, p, n, e);
+		return live_read_artifacts(l, out->sent, p, n, e);
 	got = pread(l->spool[out - l->out], p, n, (off_t)out->sent);
 	return got > 0 ? got
 	               : err_set(e, ERR_INTEGRITY, got < 0 ? errno : 0,
@@ -733,9 +330,9 @@ bool live_pump(struct step *st)
 		return false;
 	if (st->state >= STEP_FINISHED && !st->ended_seen)
 		step_end(st);
-	if (l->conn && l->spool[0] >= 0)
+	if (l->conn && l->ks.phase >= KP_RUNNING)
 		moved |= pump_one(st, &l->out[0], l->ks.len[KS_STDOUT]);
-	if (l->conn && l->spool[1] >= 0)
+	if (l->conn && l->ks.phase >= KP_RUNNING)
 		moved |= pump_one(st, &l->out[1], l->ks.len[KS_STDERR]);
 	if (l->conn && l->artifacts.ended)
 		moved |= pump_one(st, &l->artifacts, l->artifacts.total);
@@ -809,7 +406,7 @@ void step_lose(struct step *st, const char *why)
 
 	log_error("step %s: lost: %s", st->id, why);
 	if (l->keeper_fd >= 0)
-		drop_keeper(st);
+		live_drop_keeper(st);
 	/* What the step left has become the supervisor's: it ends it. */
 	store_send(st->s->w->store_fd, STORE_SWEEP, NULL, NULL, 0, -1, NULL);
 	st->state = STEP_LOST;

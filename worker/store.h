@@ -27,6 +27,7 @@ enum store_type {
 	STORE_LEASE = 'L', /* u32 ms: end everything unless renewed in time; 0: no lease */
 	STORE_BEAT = 'B',  /* the worker lives */
 	STORE_SWEEP = 'S', /* a keeper died: end what it left behind */
+	STORE_SPARE = 'N', /* worker: start a keeper; supervisor: its socket, and its pid as text */
 	STORE_TERM = 'T',  /* supervisor: shut down gracefully */
 	STORE_QUIT = 'Q',  /* worker: end everything, exit 0 */
 };

@@ -19,6 +19,7 @@
 #include "protocol/base/loop.h"
 #include "worker/listen.h"
 #include "worker/self.h"
+#include "worker/spare.h"
 #include "worker/store.h"
 #include "worker/tree.h"
 
@@ -46,6 +47,7 @@ struct supervisor {
 	bool made_root, ending, finished;
 	int exit_code;
 	pid_t worker;
+	pid_t spare; /* a keeper that waits: in no entry yet */
 	int64_t generation;
 	uint64_t respawns[RESPAWN_MAX];
 	struct entry *entries;
@@ -156,10 +158,28 @@ static void sweep(void)
 
 	if (sup.worker > 0)
 		keep[n++] = sup.worker;
+	if (sup.spare > 0)
+		keep[n++] = sup.spare;
 	for (struct entry *k = sup.entries; k && n < ARRAY_LEN(keep); k = k->next)
 		if (strncmp(k->name, "keeper/", 7) == 0)
 			keep[n++] = (pid_t)strtol((const char *)k->data, NULL, 10);
 	tree_end(0, keep, n, END_MS);
+}
+
+/* The worker has a keeper started by us while it goes on; it takes the socket from there. */
+static void start_spare(void)
+{
+	struct err e = ERR_INIT;
+	auto_close int fd = -1;
+	char text[16];
+	pid_t pid = keeper_spawn(sup.self_fd, sup.lifeline_rd, &fd, &e);
+
+	if (pid > 0)
+		sup.spare = pid;
+	else
+		log_warn("no spare keeper: %s", e.msg);
+	snprintf(text, sizeof(text), "%d", (int)(pid > 0 ? pid : 0));
+	store_send(sup.store_fd, STORE_SPARE, NULL, text, strlen(text) + 1, fd, NULL);
 }
 
 static void on_store_message(struct store_message *m)
@@ -187,6 +207,10 @@ static void on_store_message(struct store_message *m)
 		break;
 	case STORE_SWEEP:
 		sweep();
+		break;
+	case STORE_SPARE:
+		if (!sup.ending)
+			start_spare();
 		break;
 	case STORE_QUIT:
 		begin_end(WORKER_DONE, "done");
@@ -310,6 +334,8 @@ static void on_child(struct loop_signal *s)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		if (pid == sup.worker)
 			worker_died(status);
+		else if (pid == sup.spare)
+			sup.spare = 0;
 	if (sup.ending && pid < 0 && errno == ECHILD)
 		sup.finished = true;
 }

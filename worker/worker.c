@@ -23,6 +23,8 @@
 #include "worker/ws.h"
 
 #define BEAT_MS 2000
+#define FORGET_MS    20
+#define FORGOTTEN_MAX 4096
 #define QUIT_MS 500 /* how long a client may take to hear that it is over */
 
 struct running {
@@ -96,20 +98,56 @@ void worker_drain(struct worker *w)
 
 /* ---- supervisor ---- */
 
-static void on_store(struct loop_io *io, unsigned got)
+void worker_flush_forgotten(struct worker *w)
 {
-	struct running *r = (struct running *)((char *)io - offsetof(struct running, store_io));
+	const char *name = (const char *)buf_data(&w->forgotten);
+	const char *end = name + buf_len(&w->forgotten);
+
+	for (; name < end; name += strlen(name) + 1)
+		store_send(w->store_fd, STORE_DEL, name, NULL, 0, -1, NULL);
+	buf_reset(&w->forgotten);
+	loop_timer_stop(&w->forget);
+}
+
+static void on_forget(struct loop_timer *t)
+{
+	worker_flush_forgotten((struct worker *)((char *)t - offsetof(struct worker, forget)));
+}
+
+void worker_forget(struct worker *w, const char *name)
+{
+	if (buf_put(&w->forgotten, name, strlen(name) + 1, NULL) < 0) { /* it is full */
+		worker_flush_forgotten(w);
+		buf_put(&w->forgotten, name, strlen(name) + 1, NULL);
+	}
+	if (!w->forget.loop)
+		loop_timer_start(w->loop, &w->forget, FORGET_MS, on_forget, NULL);
+}
+
+void worker_read_store(struct worker *w)
+{
+	struct running *r = of(w);
 	struct store_message m;
 	int n;
 
-	(void)got;
-	while ((n = store_receive(io->fd, r->message, sizeof(r->message), false, &m, NULL)) > 0) {
+	while ((n = store_receive(w->store_fd, r->message, sizeof(r->message), false, &m, NULL)) >
+	       0) {
 		if (m.type == STORE_TERM)
-			worker_drain(&r->w);
+			worker_drain(w);
+		else if (m.type == STORE_SPARE)
+			spare_arrived(w, &m);
 		close_fd(&m.fd);
 	}
 	if (n < 0)
 		r->stop = true;
+}
+
+static void on_store(struct loop_io *io, unsigned got)
+{
+	struct running *r = (struct running *)((char *)io - offsetof(struct running, store_io));
+
+	(void)got;
+	worker_read_store(&r->w);
 }
 
 /* Without a supervisor nobody could adopt the keepers: everything ends. */
@@ -192,6 +230,8 @@ static int set_up(struct running *r, struct worker_options *o, struct err *e)
 	r->w.o = o;
 	r->w.store_fd = WORKER_STORE_FD;
 	r->w.self_fd = WORKER_SELF_FD;
+	r->w.spare.fd = -1;
+	buf_init(&r->w.forgotten, FORGOTTEN_MAX);
 	r->w.started_ns = now_ns();
 	r->w.sealed = fcntl(WORKER_SELF_FD, F_GET_SEALS) > 0;
 	snprintf(r->w.id, sizeof(r->w.id), "%s/%lld", o->sandbox_id, (long long)o->generation);

@@ -8,6 +8,7 @@
  *   session.c   sessions: keys, lease, event journal, steps; survives connections
  *   journal.c   a session's events on disk
  *   step.c      a step: claim, keeper, streams, end
+ *   spare.c     a keeper that waits for the next step
  *   upload.c    a package on its way in
  *   drivers.c   what a driver's name means: program, arguments, environment
  */
@@ -18,8 +19,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "protocol/base/buf.h"
 #include "protocol/base/loop.h"
 #include "worker/options.h"
+#include "worker/spare.h"
 
 struct conn;
 struct session;
@@ -44,6 +47,9 @@ struct worker {
 	int n_conns;
 	struct counters count;
 	int root_fd;			/* the root directory */
+	struct spare spare;
+	struct buf forgotten;		/* names of store entries that go soon, each NUL-ended */
+	struct loop_timer forget;
 };
 
 /* Role worker: serves until the supervisor ends it; returns the exit code. */
@@ -54,6 +60,11 @@ void worker_drain(struct worker *w);
 /* Everything is done: the supervisor ends us. */
 void worker_quit(struct worker *w);
 void worker_conn_gone(struct worker *w);	/* a connection has ended */
+/* An entry of the store is needed no more.  The supervisor hears of it a little later, together
+ * with what it has to hear anyway: waking it for each would cost every short step. */
+void worker_forget(struct worker *w, const char *name);
+void worker_flush_forgotten(struct worker *w);
+void worker_read_store(struct worker *w); /* what the supervisor has to say by now */
 long worker_rss_kb(void);	/* -1 without /proc */
 
 #endif

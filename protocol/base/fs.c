@@ -88,17 +88,17 @@ int fs_mkdirs(int dirfd, const char *path, mode_t mode, struct err *e)
 
 /* --- whole files --- */
 
-/* One read towards max bytes.  When there is no room left, a single byte more
- * tells a file that fits from one that does not. */
-static ssize_t read_some(int fd, size_t left, struct buf *out, struct err *e)
+/* One read of at most `chunk` towards max bytes.  When there is no room left, a single byte
+ * more tells a file that fits from one that does not. */
+static ssize_t read_some(int fd, size_t chunk, size_t left, struct buf *out, struct err *e)
 {
 	size_t n = left < buf_room(out) ? left : buf_room(out);
 	uint8_t probe;
 	uint8_t *to = &probe;
 	ssize_t got;
 
-	if (n > READ_CHUNK)
-		n = READ_CHUNK;
+	if (n > chunk)
+		n = chunk;
 	if (n > 0) {
 		to = buf_reserve(out, n, e);
 		if (!to)
@@ -116,25 +116,25 @@ static ssize_t read_some(int fd, size_t left, struct buf *out, struct err *e)
 	return got;
 }
 
-static int read_all(int fd, size_t max, struct buf *out, struct err *e)
+/* size: what the file says of itself.  A small file needs no large buffer; those of /proc say 0. */
+static int read_all(int fd, off_t size, size_t max, struct buf *out, struct err *e)
 {
+	size_t chunk = size > 0 && size < READ_CHUNK ? (size_t)size + 1 : READ_CHUNK;
 	size_t left = max;
 	ssize_t got;
 
-	while ((got = read_some(fd, left, out, e)) > 0)
+	while ((got = read_some(fd, chunk, left, out, e)) > 0)
 		left -= (size_t)got;
 	return got < 0 ? -1 : 0;
 }
 
-static int want_regular(int fd, const char *path, struct err *e)
+static int want_regular(int fd, const char *path, struct stat *ret, struct err *e)
 {
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
+	if (fstat(fd, ret) < 0)
 		return fail(e, path, "stat");
-	if (S_ISREG(st.st_mode))
+	if (S_ISREG(ret->st_mode))
 		return 0;
-	return err_set(e, ERR_SYS, S_ISDIR(st.st_mode) ? EISDIR : 0, "%s: not a regular file",
+	return err_set(e, ERR_SYS, S_ISDIR(ret->st_mode) ? EISDIR : 0, "%s: not a regular file",
 		       path);
 }
 
@@ -143,12 +143,13 @@ int fs_read(int dirfd, const char *path, size_t max, struct buf *out, struct err
 	/* Not blocking, lest a FIFO put in the file's place holds us. */
 	auto_close int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	size_t before = out->len;
+	struct stat st;
 
 	if (fd < 0)
 		return fail(e, path, "open");
-	if (want_regular(fd, path, e) < 0)
+	if (want_regular(fd, path, &st, e) < 0)
 		return -1;
-	if (read_all(fd, max, out, e) < 0) {
+	if (read_all(fd, st.st_size, max, out, e) < 0) {
 		out->len = before;
 		return err_wrap(e, "%s", path);
 	}

@@ -3,8 +3,10 @@
  * The least that a WebSocket round trip can cost with libwebsockets, and the client that
  * measures it here and at a worker.
  *   lws_echo serve PATH                      echoes every message, until killed
- *   lws_echo ping PATH N TOKEN TEXT SKIP     microseconds a round trip, median of N, after
- *                                            SKIP messages that come by themselves */
+ *   lws_echo ping PATH N TOKEN TEXT SKIP     microseconds a round trip, median and 99th of N, after
+ *                                            SKIP messages that come by themselves
+ *   lws_echo steps PATH N TOKEN PROGRAM      microseconds from a step's request to its signed
+ *                                            answer: median, 99th and 10th percent of N, one after the other */
 #define _GNU_SOURCE
 #include <libwebsockets.h>
 #include <stdbool.h>
@@ -19,7 +21,8 @@ static struct {
 	double *times;
 	int n, skip, done;
 	double sent;
-	bool over;
+	bool over, steps;
+	int asked; /* steps: requests that went out; 0: the session is not open */
 	unsigned char out[LWS_PRE + 4096], echo[LWS_PRE + 4096];
 	size_t echo_len;
 } b;
@@ -47,6 +50,58 @@ static int on_server(struct lws *wsi, enum lws_callback_reasons reason, void *us
 	return 0;
 }
 
+/* What a client of the protocol sends next: the session, then for each step its request and, once
+ * it is answered, its release. */
+static size_t next_request(char *to, size_t size)
+{
+	static const char *const key = "0000000000000000000000000000000000000000000000000000000000000001";
+
+	if (!b.asked)
+		return (size_t)snprintf(
+			to, size,
+			"{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"session.open\",\"params\":{"
+			"\"session\":\"bench\",\"run\":\"bench\",\"key\":\"%s\",\"client\":{"
+			"\"name\":\"bench\",\"version\":\"1\",\"protocol\":{\"min\":1,\"max\":1},"
+			"\"compressions\":[\"none\"]}}}",
+			key);
+	return (size_t)snprintf(
+		to, size,
+		"[{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"step.execute\",\"params\":{"
+		"\"step\":\"s%d\",\"attempt\":1,\"driver\":\"exec\",\"config\":{\"argv\":"
+		"[\"%s\",\"--version\"]}}},"
+		"{\"jsonrpc\":\"2.0\",\"id\":\"r\",\"method\":\"step.release\",\"params\":{"
+		"\"step\":\"s%d\",\"attempt\":1}},"
+		"{\"jsonrpc\":\"2.0\",\"method\":\"event.ack\",\"params\":{\"wseq\":%d}}]",
+		b.asked, b.asked, b.text, b.asked - 1, 2 * (b.asked - 1));
+}
+
+static void send_next(struct lws *wsi)
+{
+	size_t n = next_request((char *)b.out + LWS_PRE, sizeof(b.out) - LWS_PRE);
+
+	b.sent = now_us();
+	lws_write(wsi, b.out + LWS_PRE, n, LWS_WRITE_TEXT);
+}
+
+static void on_message(struct lws *wsi, const char *in, size_t len)
+{
+	char id[32];
+	int n = snprintf(id, sizeof(id), "\"id\":%d,", b.asked);
+
+	if (!memmem(in, len, id, (size_t)n))
+		return; /* hello, events, answers to releases */
+	if (b.asked && !memmem(in, len, "\"status\":\"success\"", 18)) {
+		fprintf(stderr, "%.*s\n", (int)len, in);
+		exit(1);
+	}
+	if (b.asked)
+		b.times[b.done++] = now_us() - b.sent;
+	b.asked++;
+	b.over = b.done == b.n;
+	if (!b.over)
+		lws_callback_on_writable(wsi);
+}
+
 static int on_client(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
                      size_t len)
 {
@@ -67,6 +122,10 @@ static int on_client(struct lws *wsi, enum lws_callback_reasons reason, void *us
 	case LWS_CALLBACK_CLIENT_RECEIVE:
 		if (!lws_is_final_fragment(wsi))
 			return 0;
+		if (b.steps) {
+			on_message(wsi, in, len);
+			return 0;
+		}
 		if (b.skip > 0) {
 			b.skip--;
 		} else {
@@ -79,6 +138,10 @@ static int on_client(struct lws *wsi, enum lws_callback_reasons reason, void *us
 	case LWS_CALLBACK_CLIENT_WRITEABLE:
 		if (b.over || b.skip)
 			return 0;
+		if (b.steps) {
+			send_next(wsi);
+			return 0;
+		}
 		memcpy(b.out + LWS_PRE, b.text, strlen(b.text));
 		b.sent = now_us();
 		lws_write(wsi, b.out + LWS_PRE, strlen(b.text), LWS_WRITE_TEXT);
@@ -137,7 +200,8 @@ static int ping(const char *path)
 	if (b.done < b.n)
 		return 1;
 	qsort(b.times, (size_t)b.n, sizeof(*b.times), by_size);
-	printf("%.2f\n", b.times[b.n / 2]);
+	printf("%.2f %.2f %.2f\n", b.times[b.n / 2], b.times[b.n * 99 / 100],
+	       b.times[b.n / 10]);
 	return 0;
 }
 
@@ -153,11 +217,12 @@ int main(int argc, char **argv)
 			;
 		return 1;
 	}
-	if (argc != 7 || strcmp(argv[1], "ping") != 0)
+	b.steps = argc == 6 && strcmp(argv[1], "steps") == 0;
+	if (!b.steps && (argc != 7 || strcmp(argv[1], "ping") != 0))
 		return 2;
 	b.n = (int)strtol(argv[3], NULL, 10);
 	b.token = argv[4];
 	b.text = argv[5];
-	b.skip = (int)strtol(argv[6], NULL, 10);
+	b.skip = b.steps ? 0 : (int)strtol(argv[6], NULL, 10);
 	return ping(argv[2]);
 }

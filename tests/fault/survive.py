@@ -57,6 +57,8 @@ class Victim:
         tree = [top] + descendants(top) if top else []
         self.known.update(tree)
         there = [p for p in tree if role(p) == who]
+        if who == "keeper":     # one more waits for the next step
+            there = [p for p in there if descendants(p)]
         return rng.choice(there) if there else None
 
     def finish(self, timeout=60):
@@ -149,6 +151,27 @@ def named(path):
         ok(hit and not wrong and r.rc == code, "signal %d ends everything cleanly with exit %d" % (sig, code), (wrong, r.rc))
 
 
+def spare():
+    """The keeper that waits for the next step is killed, or stopped for a moment: no step notices."""
+    p = pipeline("spare", [shell("a", "sleep 0.6; echo a"), shell("b", "echo b")])
+    for sig, what in ((signal.SIGKILL, "killed"), (signal.SIGSTOP, "stopped")):
+        v = Victim(p, "local")
+
+        def idle():
+            top = v.sandbox_pid()
+            there = [q for q in ([top] + descendants(top) if top else []) if role(q) == "keeper"]
+            busy = [q for q in there if descendants(q)]
+            return busy and next((q for q in there if q not in busy), None)
+        q = wait_for("a spare keeper", idle)
+        os.kill(q, sig)
+        if sig == signal.SIGSTOP:
+            wait_for("step a to end", lambda: os.path.exists(v.dir + "/logs/a.stdout") and os.path.getsize(v.dir + "/logs/a.stdout"))
+            os.kill(q, signal.SIGCONT)
+        r = v.result(v.finish())
+        ok(r.rc == 0 and set(r.step.values()) == {"success"} and r.read("logs/b.stdout") == "b\n", "a spare keeper that is %s costs no step" % what,
+           (r.rc, r.step))
+
+
 def take_over(path):
     v = Victim(path, "native")
     wait_for("a step", lambda: v.find("keeper"))
@@ -194,6 +217,7 @@ def randomly(path):
 
 path = pipeline("fault", STEPS)
 named(path)
+spare()
 take_over(path)
 cancel(path)
 randomly(path)

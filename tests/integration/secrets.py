@@ -43,7 +43,7 @@ run_dir = wait_for("the run", lambda: new_run_dir("runs", set()))
 
 
 def keepers():
-    return [q for q in descendants(proc.pid) + [int(x) for x in os.listdir("/proc") if x.isdigit()] if role(q) == "keeper"]
+    return [q for q in descendants(proc.pid) + [int(x) for x in os.listdir("/proc") if x.isdigit()] if role(q) == "keeper" and descendants(q)]
 
 
 wait_for("the step", keepers)

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A step and its keeper: the orders it gets, the states it tells, the record it leaves. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "protocol/base/cleanup.h"
+#include "protocol/base/fs.h"
+#include "protocol/base/log.h"
+#include "protocol/base/version.h"
+#include "protocol/keys.h"
+#include "worker/drivers.h"
+#include "worker/spare.h"
+#include "worker/step.h"
+#include "worker/store.h"
+
+#define PLAN_MAX         (2 * 1024 * 1024)
+#define KEEPER_SILENT_MS 15000
+
+static const char *const spool_names[KS_COUNT] = { "stdout", "stderr", "events" };
+
+static void on_keeper(struct loop_io *io, unsigned got);
+
+/* Those that have bytes: the keeper makes a spool with its first. */
+static int open_spools(struct live *l, struct err *e)
+{
+	for (int i = 0; i < KS_COUNT; i++) {
+		if (l->spool[i] >= 0 || !l->ks.len[i])
+			continue;
+		l->spool[i] = openat(l->dir_fd, spool_names[i], O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		if (l->spool[i] < 0)
+			return err_set(e, ERR_SYS, errno, "spool %s", spool_names[i]);
+	}
+	return 0;
+}
+
+/* ---- the keeper ---- */
+
+static void store_name(const struct step *st, char *out, size_t size)
+{
+	snprintf(out, size, "keeper/%s/%s/%d", st->s->id, st->id, st->attempt);
+}
+
+static int plan_print(struct step *st, const json *params, struct buf *out, struct err *e)
+{
+	const struct session *s = st->s;
+	const struct worker *wk = s->w;
+	uint8_t key[SHA256_LEN];
+	char hex[SHA256_HEX], path[1024];
+	int64_t timeout = 0, grace = GRACE_DEFAULT_MS, linger = LINGER_DEFAULT_MS;
+	struct jw w;
+
+	json_opt_int(params, "", "timeout_ms", 1, TIMEOUT_MAX_MS, &timeout, NULL);
+	json_opt_int(params, "", "grace_ms", 0, GRACE_MAX_MS, &grace, NULL);
+	json_opt_int(params, "", "linger_ms", 0, LINGER_MAX_MS, &linger, NULL);
+	key_step(s->key, st->id, st->attempt, key);
+	hex_encode(key, sizeof(key), hex);
+	jw_init(&w, out);
+	jw_obj(&w);
+	jw_kstr(&w, "run", s->run);
+	jw_kstr(&w, "session", s->id);
+	jw_kstr(&w, "step", st->id);
+	jw_kint(&w, "attempt", st->attempt);
+	jw_kstr(&w, "sandbox", wk->o->sandbox_id);
+	jw_kstr(&w, "worker", wk->id);
+	jw_kint(&w, "generation", wk->o->generation);
+	jw_kstr(&w, "build", farstep_build());
+	jw_kstr(&w, "plan", st->body);
+	jw_kstr(&w, "key", hex);
+	if (drivers_plan(s, params, st->id, st->attempt, &w, e) < 0)
+		return -1;
+	snprintf(path, sizeof(path), "%s/steps/%s.%d", s->dir, st->id, st->attempt);
+	jw_kstr(&w, "dir", path);
+	snprintf(path, sizeof(path), "%s/files/%s.%d", s->dir, st->id, st->attempt);
+	jw_kstr(&w, "artifacts_dir", path);
+	snprintf(path, sizeof(path), "%s/out/%s.%d", s->dir, st->id, st->attempt);
+	jw_kstr(&w, "output_dir", path);
+	snprintf(path, sizeof(path), "%s/work", s->dir);
+	jw_kstr(&w, "work_dir", path);
+	jw_karr(&w, "collect");
+	for (const json *v = json_first(json_get(params, "collect")); v; v = json_next(v))
+		jw_str(&w, json_string(v));
+	jw_end(&w);
+	if (timeout)
+		jw_kint(&w, "timeout_ms", timeout);
+	jw_kint(&w, "grace_ms", grace);
+	jw_kint(&w, "linger_ms", linger);
+	jw_kbool(&w, "stdin", json_get(params, "stdin") != NULL);
+	jw_kint(&w, "spool_bytes", LIMIT_SPOOL);
+	jw_end(&w);
+	wipe(key, sizeof(key));
+	wipe(hex, sizeof(hex));
+	return jw_done(&w, e);
+}
+
+/* In the message itself where it fits, else by a memory file: it holds secrets, and a file on disk
+ * would too. */
+static int send_plan(struct step *st, const json *params, struct err *e)
+{
+	auto_close int fd = -1;
+	struct buf b;
+	int r;
+
+	buf_init(&b, PLAN_MAX);
+	r = plan_print(st, params, &b, e);
+	if (r == 0 && buf_len(&b) > KEEPER_INLINE_MAX) {
+		fd = memfd_create("plan", MFD_CLOEXEC);
+		r = fd < 0 ? err_set(e, ERR_SYS, errno, "memfd_create")
+		           : fs_write_all(fd, buf_data(&b), buf_len(&b), e);
+	}
+	if (r == 0)
+		r = store_send(st->live->keeper_fd, (enum store_type)KO_PLAN, NULL,
+		               fd < 0 ? buf_data(&b) : NULL, fd < 0 ? buf_len(&b) : 0, fd, e);
+	if (b.mem)
+		wipe(b.mem, b.cap);
+	buf_release(&b);
+	return r;
+}
+
+static int watch(struct step *st, struct err *e)
+{
+	st->live->state_ns = now_ns();
+	return loop_io_start(st->s->w->loop, &st->live->io, st->live->keeper_fd, LOOP_IN, on_keeper,
+	                     e);
+}
+
+int live_start(struct step *st, const json *params, struct err *e)
+{
+	char name[STORE_NAME_MAX + 1], pid_text[16];
+	pid_t pid = spare_take(st->s->w, &st->live->keeper_fd, e);
+
+	if (pid < 0)
+		return -1;
+	st->live->keeper_pid = pid;
+	/* In the store before it has anything to do: if we die now, it is found or it was
+	 * never told. */
+	store_name(st, name, sizeof(name));
+	worker_flush_forgotten(st->s->w); /* it may be an entry of that name */
+	snprintf(pid_text, sizeof(pid_text), "%d", (int)pid);
+	if (store_send(st->s->w->store_fd, STORE_PUT, name, pid_text, strlen(pid_text) + 1,
+	               st->live->keeper_fd, e) < 0)
+		return -1;
+	if (send_plan(st, params, e) < 0)
+		return -1;
+	return watch(st, e);
+}
+
+void live_ask_state(struct live *l)
+{
+	static const uint8_t ask = KO_STATE;
+
+	(void)!send(l->keeper_fd, &ask, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+int live_adopt(struct step *st, int keeper_fd, pid_t keeper_pid, struct err *e)
+{
+	st->live->keeper_pid = keeper_pid;
+	st->live->keeper_fd = keeper_fd;
+	if (watch(st, e) < 0)
+		return -1;
+	live_ask_state(st->live);
+	return 0;
+}
+
+/* A keeper that does not answer (stopped, stuck) would keep its step for ever. */
+void live_watch(struct step *st)
+{
+	struct live *l = st->live;
+	uint64_t silent_ms = (now_ns() - l->state_ns) / 1000000;
+
+	if (l->keeper_fd < 0)
+		return;
+	if (silent_ms > KEEPER_SILENT_MS && l->keeper_pid > 0) {
+		log_error("step %s: its keeper gave no sign of life for %llu ms: ending it", st->id,
+		          (unsigned long long)silent_ms);
+		kill(l->keeper_pid, SIGKILL);
+	} else {
+		live_ask_state(l);
+	}
+}
+
+void live_cancel(struct step *st, int grace_ms, const char *why)
+{
+	uint8_t m[32] = { KO_CANCEL };
+	int32_t grace = grace_ms;
+
+	if (!st->live || st->live->keeper_fd < 0)
+		return;
+	memcpy(m + 1, &grace, sizeof(grace));
+	snprintf((char *)m + 5, sizeof(m) - 5, "%s", why);
+	(void)!send(st->live->keeper_fd, m, 5 + strlen(why) + 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void live_ack(struct live *l, enum keeper_stream stream, uint64_t offset)
+{
+	uint8_t m[10] = { KO_ACK, (uint8_t)stream };
+
+	memcpy(m + 2, &offset, sizeof(offset));
+	if (l->keeper_fd >= 0)
+		(void)!send(l->keeper_fd, m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* ---- the record ---- */
+
+/* The last whole line behind the claim's. */
+static json *read_record(struct live *l, struct err *e)
+{
+	const char *p, *end, *line;
+	json *v = NULL;
+	struct buf b;
+
+	buf_init(&b, LIMIT_RECORD + 4096);
+	if (fs_read(l->dir_fd, "claim", b.max, &b, e) == 0) {
+		p = (const char *)buf_data(&b);
+		end = memrchr(p, '\n', buf_len(&b));
+		line = end ? memrchr(p, '\n', (size_t)(end - p)) : NULL;
+		if (line)
+			v = json_parse(line + 1, (size_t)(end - line - 1), LIMIT_RECORD,
+			               LIMIT_JSON_DEPTH, e);
+		else
+			err_set(e, ERR_NOT_FOUND, 0, "no record");
+	}
+	buf_release(&b);
+	return v;
+}
+
+int live_load_record(struct step *st, struct err *e)
+{
+	struct live *l = st->live;
+	struct receipt rc;
+	json *v = read_record(l, e);
+	const char *text = NULL, *hmac = NULL;
+	uint8_t key[SHA256_LEN];
+	int r = -1;
+
+	key_step(st->s->key, st->id, st->attempt, key);
+	if (v && json_req_str(v, "record", "receipt", &text, e) == 0 &&
+	    json_req_str(v, "record", "hmac", &hmac, e) == 0 &&
+	    receipt_check(key, text, strlen(text), hmac, e) == 0 &&
+	    receipt_parse(text, strlen(text), &rc, e) == 0) {
+		l->receipt = strdup(text);
+		snprintf(l->hmac, sizeof(l->hmac), "%s", hmac);
+		l->ks.phase = KP_FINISHED;
+		l->ks.len[KS_STDOUT] = rc.out.bytes;
+		l->ks.len[KS_STDERR] = rc.err.bytes;
+		l->ks.len[KS_EVENTS] = rc.events.bytes;
+		l->manifest_bytes = rc.artifacts.manifest_bytes;
+		l->artifact_bytes = rc.artifacts.bytes;
+		for (int i = 0; i < 2; i++) {
+			l->out[i].total = l->ks.len[i];
+			l->out[i].ended = true;
+		}
+		l->artifacts.total = l->manifest_bytes + l->artifact_bytes;
+		l->artifacts.ended = true;
+		st->status = rc.status;
+		st->rows = rc.rows;
+		st->wall_ms = (int64_t)rc.usage.wall_ms;
+		snprintf(st->error, sizeof(st->error), "%.390s", rc.error);
+		st->state = STEP_FINISHED;
+		r = l->receipt ? open_spools(l, e) : err_set(e, ERR_NO_MEMORY, 0, "receipt");
+	}
+	json_free(v);
+	wipe(key, sizeof(key));
+	return r;
+}
+
+/* ---- states of the keeper ---- */
+
+static void note_start(struct step *st, int pid)
+{
+	char text[64];
+
+	if (st->started_seen)
+		return;
+	st->started_seen = true;
+	journal_put(&st->s->journal, "step_start", st->id, st->attempt, 0, text,
+	            (size_t)snprintf(text, sizeof(text), "{\"pid\":%d}", pid), NULL);
+}
+
+void live_drop_keeper(struct step *st)
+{
+	char name[STORE_NAME_MAX + 1];
+
+	loop_io_stop(&st->live->io);
+	close_fd(&st->live->keeper_fd);
+	store_name(st, name, sizeof(name));
+	worker_forget(st->s->w, name);
+}
+
+void live_remove_files(struct live *l)
+{
+	for (int i = 0; i < KS_COUNT; i++)
+		if (l->ks.len[i])
+			unlinkat(l->dir_fd, spool_names[i], 0);
+	if (l->manifest_bytes) {
+		unlinkat(l->dir_fd, "manifest", 0);
+		unlinkat(l->dir_fd, "files", 0);
+	}
+}
+
+static void finished(struct step *st)
+{
+	struct err e = ERR_INIT;
+
+	live_drop_keeper(st);
+	if (live_load_record(st, &e) < 0) {
+		char why[400];
+
+		snprintf(why, sizeof(why),
+		         "its keeper (process %d) ended without a record, so nothing proves how it "
+		         "went; it had started process "
+		         "%d and kept %llu bytes of stdout and %llu of stderr (%.120s)",
+		         (int)st->live->keeper_pid, (int)st->live->ks.pid,
+		         (unsigned long long)st->live->ks.len[KS_STDOUT],
+		         (unsigned long long)st->live->ks.len[KS_STDERR], e.msg);
+		step_lose(st, why);
+	} else {
+		step_end(st);
+	}
+}
+
+static void on_state(struct step *st, const struct keeper_state *ks)
+{
+	struct live *l = st->live;
+	uint64_t seen = l->lines.seen;
+	struct err e = ERR_INIT;
+
+	l->ks = *ks;
+	l->state_ns = now_ns();
+	if (ks->phase >= KP_RUNNING && open_spools(l, &e) < 0)
+		log_error("step %s: %s", st->id, e.msg);
+	if (ks->phase >= KP_RUNNING && ks->pid)
+		note_start(st, ks->pid);
+	spare_refill(st->s->w);
+	if (ks->phase == KP_FINISHED)
+		return;
+	if (ks->phase == KP_RUNNING || ks->phase == KP_DRAINING)
+		st->state = ks->phase == KP_RUNNING ? STEP_RUNNING : STEP_DRAINING;
+	live_grant_stdin(st);
+	step_events_pump(st);
+	if (l->lines.seen != seen)
+		live_ack(l, KS_EVENTS, l->lines.seen);
+}
+
+static void on_keeper(struct loop_io *io, unsigned got)
+{
+	struct live *l = (struct live *)((char *)io - offsetof(struct live, io));
+	struct step *st = l->st;
+	struct session *s = st->s;
+	struct keeper_state ks;
+	ssize_t n;
+
+	while ((n = recv(l->keeper_fd, &ks, sizeof(ks), MSG_DONTWAIT)) == (ssize_t)sizeof(ks)) {
+		on_state(st, &ks);
+		if (ks.phase == KP_FINISHED) {
+			finished(st);
+			session_pump(s);
+			return;
+		}
+	}
+	/* The record may be there although the last state was not delivered. */
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR) || (got & LOOP_HUP))
+		finished(st);
+	session_pump(s);
+}
+
