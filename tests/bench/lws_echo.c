@@ -50,11 +50,12 @@ static int on_server(struct lws *wsi, enum lws_callback_reasons reason, void *us
 	return 0;
 }
 
-/* What a client of the protocol sends next: the session, then for each step its request and, once
- * it is answered, its release. */
+/* What a client of the protocol sends next: the session, then for each step its request, with the
+ * release of the one before. */
 static size_t next_request(char *to, size_t size)
 {
-	static const char *const key = "0000000000000000000000000000000000000000000000000000000000000001";
+	static const char *const key =
+		"0000000000000000000000000000000000000000000000000000000000000001";
 
 	if (!b.asked)
 		return (size_t)snprintf(

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """make bench: every figure beside its baseline, measured in the same run."""
+import atexit
 import hashlib
 import json
 import os
@@ -50,7 +51,7 @@ def pairs(n, a, b):
 
 
 def number(*cmd):
-    return float(subprocess.run(cmd, capture_output=True, check=True, timeout=120).stdout)
+    return float(subprocess.run(cmd, capture_output=True, check=True, timeout=120).stdout.split()[0])
 
 
 rows = []
@@ -67,7 +68,9 @@ def rpc():
     """All on one processor: else the wake-up across processors, the same for both, drowns what is measured."""
     os.sched_setaffinity(0, {0})
     w = Worker("rpc")
+    atexit.register(w.p.kill)
     echo = subprocess.Popen([ECHO, "serve", work + "/e"], **null)
+    atexit.register(echo.kill)
     while not os.path.exists(work + "/e"):
         time.sleep(0.002)
     text = '{"jsonrpc":"2.0","id":1,"method":"driver.list","params":{"category":"none"}}'
