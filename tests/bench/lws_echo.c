@@ -6,7 +6,8 @@
  *   lws_echo ping PATH N TOKEN TEXT SKIP     microseconds a round trip, median and 99th of N, after
  *                                            SKIP messages that come by themselves
  *   lws_echo steps PATH N TOKEN PROGRAM      microseconds from a step's request to its signed
- *                                            answer: median, 99th and 10th percent of N, one after the other */
+ *                                            answer, one after the other
+ * Both print median, 99th and 10th percentile. */
 #define _GNU_SOURCE
 #include <libwebsockets.h>
 #include <stdbool.h>

@@ -88,7 +88,7 @@ def true_step():
     the disk; the second row has them where a local run has them."""
     for where, base in (("in memory", "/dev/shm"), ("on disk", work)):
         root = tempfile.mkdtemp(prefix="fb.", dir=base)
-        w = Worker("steps", "--root", root + "/r")
+        w = Worker("steps" + base.count("/") * "x", "--root", root + "/r")
         out = subprocess.run([ECHO, "steps", w.path, "400", TOKEN, WORKER], capture_output=True, check=True, timeout=120).stdout.split()
         w.stop()
         shutil.rmtree(root)
