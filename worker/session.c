@@ -95,10 +95,14 @@ static struct session *from_blob(struct worker *w, const char *text, size_t n, s
 	    json_req_str(s->blob, "params", "key", &key, e) < 0 ||
 	    json_opt_int(s->blob, "params", "lease_ms", 1000, LEASE_MAX_MS, &s->lease_ms, e) < 0)
 		goto fail;
-	if (!id_is_good(id) || !id_is_good(run) || strlen(key) != SHA256_HEX - 1) {
-		err_set(e, ERR_INVALID_PARAMS, 0,
-		        "params: want session and run of [a-z0-9-], 1 to %d, and key of 64 digits",
-		        LIMIT_RUN_ID);
+	if (!id_is_good(id) || !id_is_good(run)) {
+		err_set(e, ERR_INVALID_PARAMS, 0, "params.%s: want [a-z0-9-], 1 to %d bytes",
+		        id_is_good(id) ? "run" : "session", LIMIT_RUN_ID);
+		goto fail;
+	}
+	if (strlen(key) != SHA256_HEX - 1) {
+		err_set(e, ERR_INVALID_PARAMS, 0, "params.key: want %d hex digits",
+		        SHA256_HEX - 1);
 		goto fail;
 	}
 	strcpy(s->id, id);   /* lint-ok: lengths checked above */
