@@ -548,8 +548,8 @@ static void order_plan(int fd, uint8_t *text, size_t n)
 
 	if (k.phase != KP_WAITING || k.leader)
 		return;
-	r = keeper_plan_read(fd, text, n, &k.plan, &k.rc, &e);
-	wipe(text, n);
+	r = fd < 0 ? keeper_plan_take(text, n, &k.plan, &k.rc, &e)
+	           : keeper_plan_read(fd, &k.plan, &k.rc, &e);
 	if (r < 0 || start(&e) < 0) {
 		log_error("keeper: %s", e.msg);
 		/* No record can be written: the worker sees us go. */

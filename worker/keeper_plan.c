@@ -77,22 +77,25 @@ static int read_identity(const json *r, struct receipt *rc, struct err *e)
 	return 0;
 }
 
-int keeper_plan_read(int fd, const void *text, size_t n, struct keeper_plan *p,
-                     struct receipt *rc, struct err *e)
+/* Out of the parsed text too: only p->key has it then. */
+static int take_key(struct keeper_plan *p, struct err *e)
 {
-	char hex[SHA256_HEX];
+	const char *hex = NULL;
+	int r;
 
-	memset(p, 0, sizeof(*p));
-	buf_init(&p->text, PLAN_MAX);
-	if ((fd >= 0 ? read_all(fd, &p->text, e) : buf_put(&p->text, text, n, e)) < 0)
+	if (json_req_str(p->root, "plan", "key", &hex, e) < 0)
 		return -1;
-	p->root = json_parse((const char *)buf_data(&p->text), buf_len(&p->text), PLAN_MAX,
-	                     LIMIT_JSON_DEPTH, e);
-	if (!p->root || read_identity(p->root, rc, e) < 0 ||
-	    copy(p->root, "key", hex, sizeof(hex), e) < 0 ||
-	    hex_decode(hex, strlen(hex), p->key, sizeof(p->key), e) < 0)
+	r = hex_decode(hex, strlen(hex), p->key, sizeof(p->key), e);
+	wipe((char *)(uintptr_t)hex, strlen(hex));
+	return r < 0 ? err_wrap(e, "plan.key") : 0;
+}
+
+static int parse(const void *text, size_t n, struct keeper_plan *p, struct receipt *rc,
+                 struct err *e)
+{
+	p->root = json_parse(text, n, PLAN_MAX, LIMIT_JSON_DEPTH, e);
+	if (!p->root || read_identity(p->root, rc, e) < 0 || take_key(p, e) < 0)
 		return -1;
-	wipe(hex, sizeof(hex));
 	if (json_req_str(p->root, "plan", "cwd", &p->cwd, e) < 0 ||
 	    json_req_str(p->root, "plan", "dir", &p->dir, e) < 0 ||
 	    json_req_str(p->root, "plan", "artifacts_dir", &p->artifacts.artifacts_dir, e) < 0 ||
@@ -113,13 +116,46 @@ int keeper_plan_read(int fd, const void *text, size_t n, struct keeper_plan *p,
 	return p->argv[0] ? 0 : err_set(e, ERR_INVALID_PARAMS, 0, "plan.argv: empty");
 }
 
+int keeper_plan_take(void *text, size_t n, struct keeper_plan *p, struct receipt *rc,
+                     struct err *e)
+{
+	int r;
+
+	memset(p, 0, sizeof(*p));
+	r = parse(text, n, p, rc, e);
+	wipe(text, n);
+	if (r < 0)
+		keeper_plan_release(p);
+	return r;
+}
+
+int keeper_plan_read(int fd, struct keeper_plan *p, struct receipt *rc, struct err *e)
+{
+	struct buf text;
+	int r;
+
+	memset(p, 0, sizeof(*p));
+	buf_init(&text, PLAN_MAX);
+	r = read_all(fd, &text, e);
+	if (r == 0)
+		r = keeper_plan_take(text.mem, buf_len(&text), p, rc, e);
+	buf_release(&text);
+	return r;
+}
+
 void keeper_plan_forget_env(struct keeper_plan *p)
 {
 	for (char **v = p->envp; v && *v; v++)
 		wipe(*v, strlen(*v));
 	free(p->envp);
 	p->envp = NULL;
-	if (p->text.mem)
-		wipe(p->text.mem, p->text.cap);
-	buf_release(&p->text);
+}
+
+void keeper_plan_release(struct keeper_plan *p)
+{
+	keeper_plan_forget_env(p);
+	free(p->argv);
+	free(p->globs);
+	json_free(p->root);
+	wipe(p, sizeof(*p));
 }

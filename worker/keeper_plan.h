@@ -9,7 +9,7 @@
 #include "worker/manifest.h"
 
 struct keeper_plan {
-	struct buf text;	/* the JSON as read: holds secrets, wiped by keeper_plan_wipe */
+	struct buf text;	/* the JSON as read: holds secrets, wiped by the two below */
 	json *root;
 	uint8_t key[SHA256_LEN];
 	char **argv, **envp;
@@ -21,11 +21,15 @@ struct keeper_plan {
 	bool has_stdin;
 };
 
-/* Reads the file fd, or, when that is -1, n bytes of text; fills the identity members of *rc
- * too. */
-int keeper_plan_read(int fd, const void *text, size_t n, struct keeper_plan *p,
-		     struct receipt *rc, struct err *e);
+/* From n bytes of JSON, which are wiped; fills the identity members of *rc too.  The key is in
+ * p->key alone from then on.  On failure nothing is left in *p; *rc may be half filled. */
+int keeper_plan_take(void *text, size_t n, struct keeper_plan *p, struct receipt *rc,
+		     struct err *e);
+/* The same from the file fd. */
+int keeper_plan_read(int fd, struct keeper_plan *p, struct receipt *rc, struct err *e);
 /* After exec: what the step's environment holds is no business of the keeper's any more. */
 void keeper_plan_forget_env(struct keeper_plan *p);
+/* Forgets all of it, the key too, and frees it. */
+void keeper_plan_release(struct keeper_plan *p);
 
 #endif
