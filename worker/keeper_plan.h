@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * keeper_plan - the keeper's orders, read from the worker's memory file. */
+ * keeper_plan - the orders that a keeper gets from its worker. */
 #ifndef FARSTEP_WORKER_KEEPER_PLAN_H
 #define FARSTEP_WORKER_KEEPER_PLAN_H
 
@@ -9,7 +9,6 @@
 #include "worker/manifest.h"
 
 struct keeper_plan {
-	struct buf text;	/* the JSON as read: holds secrets, wiped by the two below */
 	json *root;
 	uint8_t key[SHA256_LEN];
 	char **argv, **envp;

@@ -31,6 +31,7 @@ struct live {
 	uint64_t state_ns; /* when the keeper last gave a sign of life */
 	int spool[KS_COUNT];
 	struct stream_out out[2]; /* stdout, stderr */
+	uint64_t durable[2];      /* what WINDOW frames acknowledged: gone from the spool */
 	struct stream_out artifacts;
 	struct stream_in in;
 	struct conn *conn;   /* where the streams are bound */

@@ -119,8 +119,11 @@ static void on_window(struct step *st, struct stream_out *out, const struct fram
 		conn_fail(c, &e);
 		return;
 	}
-	if (out != &l->artifacts)
-		live_ack(l, (enum keeper_stream)(out - l->out), out->acked);
+	/* Not out->acked: what a client had when it bound the stream need not be durable there. */
+	if (out != &l->artifacts && f->offset > l->durable[out - l->out]) {
+		l->durable[out - l->out] = f->offset;
+		live_ack(l, (enum keeper_stream)(out - l->out), f->offset);
+	}
 	session_pump(st->s);
 }
 
@@ -266,8 +269,25 @@ static int bind_all(struct step *st, struct conn *c, const json *params, struct 
 	return 0;
 }
 
+/* What the client said is durable there is punched out of the spool: it would read as zeros. */
+static int check_offset(const struct live *l, int i, const json *params, struct err *e)
+{
+	const json *b = json_get(params, spool_names[i]);
+	uint64_t offset = 0;
+
+	if (!b || json_opt_u64(b, "", "offset", &offset, NULL) < 0 || offset >= l->durable[i])
+		return 0;
+	return err_set(e, ERR_INVALID_PARAMS, 0,
+	               "params.%s.offset: %llu: everything below %llu was acknowledged and is gone",
+	               spool_names[i], (unsigned long long)offset,
+	               (unsigned long long)l->durable[i]);
+}
+
 int live_bind(struct step *st, struct conn *c, const json *params, struct err *e)
 {
+	if (check_offset(st->live, KS_STDOUT, params, e) < 0 ||
+	    check_offset(st->live, KS_STDERR, params, e) < 0)
+		return -1;
 	unbind(st);
 	if (live_check_binding(c, params, e) == 0 && bind_all(st, c, params, e) == 0)
 		return 0;
