@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -35,45 +36,65 @@ struct gather {
 	int order;
 };
 
-/* The rest of the glob after a component boundary, for "**": any number of components. */
+bool glob_is_good(const char *glob)
+{
+	size_t n = strlen(glob);
+
+	if (n == 0 || n > LIMIT_PATH || glob[0] == '/')
+		return false;
+	for (const char *part = glob; part; part = strchr(part, '/') ? strchr(part, '/') + 1 : NULL)
+		if (strncmp(part, "..", 2) == 0 && (part[2] == '/' || !part[2]))
+			return false;
+	return true;
+}
+
+/* The next component into one[]; what follows its slash, NULL at the end. */
+static const char *component(const char *path, char one[NAME_MAX + 1], bool *fits)
+{
+	const char *slash = strchr(path, '/');
+	size_t n = slash ? (size_t)(slash - path) : strlen(path);
+
+	*fits = n <= NAME_MAX;
+	if (*fits) {
+		memcpy(one, path, n);
+		one[n] = 0;
+	}
+	return slash ? slash + 1 : NULL;
+}
+
+/* "**" stands for any number of whole components.  Only the last one met need ever take one
+ * more, so the work is bounded by the product of both lengths. */
 bool glob_match(const char *glob, const char *path)
 {
-	const char *star = strstr(glob, "**");
-	char head[LIMIT_PATH + 1];
+	const char *after_stars = NULL, *again = NULL;
+	char want[NAME_MAX + 1], is[NAME_MAX + 1];
+	bool fits, is_fits;
 
-	if (!star)
-		return fnmatch(glob, path, FNM_PATHNAME | FNM_PERIOD) == 0;
-	if (star - glob >= (ptrdiff_t)sizeof(head) || (star != glob && star[-1] != '/'))
-		return false;
-	/* What is before must match as many components as it has. */
-	snprintf(head, sizeof(head), "%.*s", (int)(star - glob), glob);
-	for (char *s = head; (s = strchr(s, '/')); s++) {
-		const char *slash = strchr(path, '/');
-		char one[256];
-		size_t len = slash ? (size_t)(slash - path) : 0;
-		char *begin = s;
+	while (path) {
+		const char *glob_next = NULL, *path_next = component(path, is, &is_fits);
 
-		while (begin > head && begin[-1] != '/')
-			begin--;
-		if (!slash || len >= sizeof(one))
+		if (glob) {
+			glob_next = component(glob, want, &fits);
+			if (fits && strcmp(want, "**") == 0) {
+				if (!glob_next) /* at the end: everything below */
+					return true;
+				after_stars = glob_next;
+				again = path;
+				glob = glob_next;
+				continue;
+			}
+			if (fits && is_fits && fnmatch(want, is, FNM_PERIOD) == 0) {
+				glob = glob_next;
+				path = path_next;
+				continue;
+			}
+		}
+		if (!after_stars)
 			return false;
-		memcpy(one, path, len);
-		one[len] = 0;
-		*s = 0;
-		if (fnmatch(begin, one, FNM_PERIOD) != 0)
-			return false;
-		*s = '/';
-		path = slash + 1;
+		glob = after_stars;
+		path = again = component(again, is, &is_fits);
 	}
-	star += 2;
-	if (!*star)
-		return true;
-	if (*star != '/')
-		return false;
-	for (const char *p = path; p; p = strchr(p, '/') ? strchr(p, '/') + 1 : NULL)
-		if (glob_match(star + 1, p))
-			return true;
-	return false;
+	return !glob;
 }
 
 static void refuse(struct gather *g, const char *path, const char *why)

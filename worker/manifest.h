@@ -18,6 +18,8 @@ struct manifest_spec {
 
 /* Fills ret->artifacts and ret->refused. */
 int manifest_make(const struct manifest_spec *spec, int dir_fd, struct receipt *ret, struct err *e);
+/* A glob can match something: not empty, relative, no ".." component, at most LIMIT_PATH bytes. */
+bool glob_is_good(const char *glob);
 /* Does the glob match the relative path?  As fnmatch with FNM_PATHNAME | FNM_PERIOD, and "**". */
 bool glob_match(const char *glob, const char *path);
 

@@ -16,6 +16,7 @@
 #include "protocol/keys.h"
 #include "protocol/step_body.h"
 #include "worker/drivers.h"
+#include "worker/manifest.h"
 #include "worker/store.h"
 
 static const char *const state_names[] = { "claimed", "running", "draining", "finished", "lost" };
@@ -152,9 +153,11 @@ static int check_inputs(struct session *s, const json *params, struct err *e)
 		const char *id = NULL;
 		int64_t attempt = 1;
 		const struct step *from;
+		char path[LIMIT_STEP_ID + 32];
 
-		if (json_req_str(v, "params.inputs", "step", &id, e) < 0 ||
-		    json_opt_int(v, "params.inputs", "attempt", 1, LIMIT_ATTEMPT, &attempt, e) < 0)
+		snprintf(path, sizeof(path), "params.inputs.%.*s", LIMIT_STEP_ID, json_key(v));
+		if (json_req_str(v, path, "step", &id, e) < 0 ||
+		    json_opt_int(v, path, "attempt", 1, LIMIT_ATTEMPT, &attempt, e) < 0)
 			return -1;
 		from = strlen(json_key(v)) <= LIMIT_STEP_ID && step_id_is_good(id)
 		               ? step_lookup(s, id, (int)attempt)
@@ -187,6 +190,11 @@ static int check_params(struct session *s, const json *params, struct err *e)
 		return err_set(e, ERR_LIMIT, 0, "params.env: over %d variables", LIMIT_ENV);
 	if (json_count(collect) > LIMIT_GLOBS)
 		return err_set(e, ERR_LIMIT, 0, "params.collect: over %d globs", LIMIT_GLOBS);
+	for (const json *v = json_first(collect); v; v = json_next(v))
+		if (!glob_is_good(json_string(v)))
+			return err_set(e, ERR_INVALID_PARAMS, 0,
+			               "params.collect: '%.64s': want a relative glob without '..'",
+			               json_string(v));
 	return 0;
 }
 
