@@ -14,6 +14,7 @@
 
 #define PIECE       (256 * 1024)
 #define PENDING_MAX (4 * 1024 * 1024)
+_Static_assert(PIECE > JOURNAL_LINE_MAX, "a line is read whole");
 
 /* Calls fn for each whole line in [at, size); returns the offset after the last one. */
 static int64_t each_line(int fd, uint64_t at, uint64_t size, int max,
@@ -96,8 +97,12 @@ int journal_put(struct journal *j, const char *event, const char *step, int atte
 {
 	char ts[28];
 	struct jw w;
-	size_t before = buf_len(&j->pending);
+	size_t before;
 
+	/* Twice: a line that is too long is seen when it has been written. */
+	if (buf_room(&j->pending) < 2 * JOURNAL_LINE_MAX && journal_flush(j, e) < 0)
+		return -1;
+	before = buf_len(&j->pending);
 	jw_init(&w, &j->pending);
 	jw_obj(&w);
 	jw_kint(&w, "wseq", (int64_t)(j->last + 1));
@@ -117,6 +122,11 @@ int journal_put(struct journal *j, const char *event, const char *step, int atte
 	if (jw_done(&w, e) < 0 || buf_putc(&j->pending, '\n', e) < 0) {
 		j->pending.len = before;
 		return -1;
+	}
+	if (buf_len(&j->pending) - before > JOURNAL_LINE_MAX) {
+		j->pending.len = before;
+		return err_set(e, ERR_LIMIT, 0, "event '%.64s': over %d bytes", event,
+		               JOURNAL_LINE_MAX);
 	}
 	j->last++;
 	return 0;

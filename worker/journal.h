@@ -18,7 +18,7 @@
 #define JOURNAL_ROOM (16 * 1024 * 1024) /* unacknowledged bytes: then steps' events are not read */
 #define JOURNAL_MAX \
 	(1024 * 1024 * 1024) /* all of it: beyond, a step's own events are dropped and declared */
-#define JOURNAL_LINE_MAX (LIMIT_EVENT_LINE + 4096)
+#define JOURNAL_LINE_MAX (LIMIT_TEXT - 64) /* its notification fits into a frame */
 
 struct journal {
 	int fd;
@@ -43,7 +43,7 @@ void journal_close(struct journal *j);
 /* Appends one event:
  * {"wseq":N,"ts":...,"event":name<,"step_id":..,"attempt":..><,"src":".."><,"data":{..}>}.
  * step NULL: none.  data: text of an object, NULL = none.  It is in the file after journal_flush,
- * which callers call once per batch. */
+ * which callers call once per batch.  ERR_LIMIT: the line would be over JOURNAL_LINE_MAX. */
 int journal_put(struct journal *j, const char *event, const char *step, int attempt, uint64_t src,
                 const char *data, size_t n, struct err *e);
 int journal_flush(struct journal *j, struct err *e);

@@ -107,10 +107,10 @@ static int on_line(void *arg, const char *line, size_t n, struct err *e)
 	if (st->s->journal.size > JOURNAL_MAX)
 		return 0; /* declared once, at the end: see step_events_pump */
 	v = json_parse(line, n, LIMIT_EVENT_LINE, LIMIT_JSON_DEPTH - 4, &bad);
-	if (v && json_type(v) == JSON_OBJECT)
-		r = put_message(st, src, v, line, n, e);
-	else
+	if (!v || json_type(v) != JSON_OBJECT)
 		r = put_warning(st, src, "a line that is no JSON object", line, n, e);
+	else if ((r = put_message(st, src, v, line, n, &bad)) < 0)
+		r = put_warning(st, src, bad.msg, line, n, e);
 	json_free(v);
 	return r;
 }
