@@ -40,15 +40,25 @@ int store_send(int sock, enum store_type type, const char *name, const void *dat
 	return 0;
 }
 
-static int take_descriptor(struct msghdr *m)
+/* How many descriptors came; the first into *fd, the others are closed. */
+static size_t take_descriptors(struct msghdr *m, int *fd)
 {
-	int fd = -1;
+	size_t n = 0;
+	int one;
 
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c))
-		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-		    c->cmsg_len >= CMSG_LEN(sizeof(int)))
-			memcpy(&fd, CMSG_DATA(c), sizeof(int));
-	return fd;
+	*fd = -1;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
+			memcpy(&one, (uint8_t *)c + at, sizeof(int));
+			if (n++ == 0)
+				*fd = one;
+			else
+				close(one);
+		}
+	}
+	return n;
 }
 
 static int split(uint8_t *buf, size_t n, struct store_message *ret, struct err *e)
@@ -80,6 +90,7 @@ int store_receive(int sock, uint8_t *buf, size_t size, bool wait, struct store_m
 		            .msg_control = &control,
 		            .msg_controllen = sizeof(control) };
 	ssize_t n;
+	size_t n_fds;
 	int r;
 
 	do
@@ -89,12 +100,16 @@ int store_receive(int sock, uint8_t *buf, size_t size, bool wait, struct store_m
 		return 0;
 	if (n <= 0)
 		return err_set(e, ERR_LOST, n < 0 ? errno : 0, "store: the other end is gone");
-	ret->fd = take_descriptor(&m);
-	if (m.msg_flags & MSG_TRUNC)
+	n_fds = take_descriptors(&m, &ret->fd);
+	if (n_fds > 1)
+		r = err_set(e, ERR_PROTO, 0, "store: more than one descriptor in a message");
+	else if (m.msg_flags & MSG_TRUNC)
 		r = err_set(e, ERR_LIMIT, 0, "store: a message over %zu bytes", size);
 	else
 		r = split(buf, (size_t)n, ret, e);
-	if (r < 0 && ret->fd >= 0)
+	if (r < 0 && ret->fd >= 0) {
 		close(ret->fd);
+		ret->fd = -1;
+	}
 	return r;
 }
