@@ -229,6 +229,55 @@ TEST(lines_of_descriptor_3_become_events_and_names_of_ours_are_refused)
 	assert_true(strstr(heard(c), "\"event\":\"half\"") < strstr(heard(c), "\"step_ended\""));
 }
 
+TEST(no_line_of_descriptor_3_is_lost_however_many_come_at_once)
+{
+	struct fake_conn *c = dial_and_open();
+	struct fake_keeper *k = execute(c, 2, "a", "");
+	char lines[65536];
+
+	for (size_t i = 0; i < sizeof(lines); i += 2)
+		memcpy(lines + i, "x\n", 2);
+	for (int i = 0; i < 3; i++)
+		fake_keeper_print(k, KS_EVENTS, lines, sizeof(lines));
+	fake_keeper_finish(k, 0, false);
+	settle(c);
+	/* As far as the journal has room; the rest follows the acknowledgements. */
+	while (!answer_to(c, 2)) {
+		uint64_t last = fake.w.sessions->journal.last;
+		struct journal_cursor all = { last, fake.w.sessions->journal.size };
+
+		((struct conn *)c->carrier.user)->events = all;
+		say(c, "{\"jsonrpc\":\"2.0\",\"method\":\"event.ack\",\"params\":{\"wseq\":%d}}",
+		    (int)last);
+		if (fake.w.sessions->journal.last == last)
+			break;
+	}
+	expect(answer_to(c, 2), "\"status\":\"success\"");
+	/* session_initialized, step_start, one for each line, step_ended */
+	assert_int_equal(fake.w.sessions->journal.last, 3 + 3 * sizeof(lines) / 2);
+}
+
+TEST(a_line_whose_numbers_grow_when_they_are_printed_still_fits)
+{
+	struct fake_conn *c = dial_and_open();
+	struct fake_keeper *k = execute(c, 2, "a", "");
+	struct buf b;
+
+	buf_init(&b, LIMIT_EVENT_LINE);
+	buf_puts(&b, "{\"type\":\"progress\",\"a\":[0", NULL);
+	while (buf_room(&b) > 10) /* each comes out as 16 digits */
+		buf_puts(&b, ",4e15", NULL);
+	buf_puts(&b, "]}", NULL);
+	fake_keeper_print(k, KS_EVENTS, buf_data(&b), buf_len(&b));
+	fake_keeper_print(k, KS_EVENTS, "\n{\"type\":\"progress\",\"a\":2}\n", 28);
+	buf_release(&b);
+	fake_keeper_finish(k, 0, false);
+	settle(c);
+	assert_int_equal(count_heard(c, "\"event\":\"progress\""), 2);
+	expect(heard(c), ",4000000000000000]}}");
+	expect(heard(c), "\"data\":{\"a\":2}}");
+}
+
 TEST(every_event_that_the_worker_writes_is_in_the_table)
 {
 	static const char *const table[] = {
@@ -793,6 +842,8 @@ int main(void)
 		talk_test(an_observer_reads_and_does_nothing_else),
 		talk_test(events_go_no_further_than_the_window_beyond_the_last_acknowledged),
 		talk_test(lines_of_descriptor_3_become_events_and_names_of_ours_are_refused),
+		talk_test(no_line_of_descriptor_3_is_lost_however_many_come_at_once),
+		talk_test(a_line_whose_numbers_grow_when_they_are_printed_still_fits),
 		talk_test(every_event_that_the_worker_writes_is_in_the_table),
 		talk_test(output_goes_as_far_as_its_window_and_the_end_follows_the_last_byte),
 		talk_test(acknowledged_output_is_told_to_the_keeper),
