@@ -206,7 +206,11 @@ static int bind_one(struct step *st, struct conn *c, const json *params, const c
 	    json_opt_u64(b, path, "window", window, e) < 0)
 		return -1;
 	*channel = (uint32_t)id;
-	return conn_bind(c, &(struct channel){ *channel, st, on_channel, on_gone }, e);
+	if (conn_bind(c, &(struct channel){ *channel, st, on_channel, on_gone }, e) < 0)
+		return -1;
+	/* Not without a channel: who has none is not told when the connection goes. */
+	st->live->conn = c;
+	return 0;
 }
 
 int live_check_binding(const struct conn *c, const json *params, struct err *e)
@@ -245,7 +249,6 @@ static int bind_all(struct step *st, struct conn *c, const json *params, struct 
 	uint32_t id[4];
 	uint64_t offset = 0, window = 0;
 
-	l->conn = c;
 	if (bind_one(st, c, params, "stdin", &id[0], &offset, &window, e) < 0)
 		return -1;
 	if (id[0]) {

@@ -549,6 +549,26 @@ TEST(a_keeper_that_goes_without_a_record_loses_the_step)
 	assert_int_equal(fake.n_keepers, 1);
 }
 
+TEST(a_step_without_streams_is_bound_to_no_connection)
+{
+	struct fake_conn *old = dial_and_open(), *c = dial();
+	struct fake_keeper *k = execute(old, 2, "a", "");
+	struct step *st = step_lookup(fake.w.sessions, "a", 1);
+
+	assert_null(st->live->conn);
+	fake_cut(old);
+	ask(c, 1, "session.resume", TEST_OPEN);
+	ask(c, 2, "step.execute",
+	    "\"attempt\":1,\"step\":\"a\",\"config\":{\"script\":\"x\"},\"driver\":"
+	    "\"shell\"" STREAMS);
+	assert_ptr_equal(st->live->conn, c->carrier.user);
+	fake_cut(c);
+	assert_null(st->live->conn);
+	fake_keeper_finish(k, 0, false);
+	fake_pass();
+	assert_int_equal(st->state, STEP_FINISHED);
+}
+
 TEST(a_step_is_cancelled_once)
 {
 	struct fake_conn *c = dial_and_open();
@@ -856,6 +876,7 @@ int main(void)
 		talk_test(bytes_that_were_given_up_cannot_be_asked_for_again),
 		talk_test(a_record_that_is_not_signed_by_the_steps_key_proves_nothing),
 		talk_test(a_keeper_that_goes_without_a_record_loses_the_step),
+		talk_test(a_step_without_streams_is_bound_to_no_connection),
 		talk_test(a_step_is_cancelled_once),
 		talk_test(a_step_is_released_when_it_has_ended_and_never_starts_again),
 		talk_test(what_step_execute_refuses_was_never_admitted),
