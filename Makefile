@@ -4,7 +4,7 @@
 # make deps         install all there is to install, and build the static libraries
 # make run          run the sample pipeline in a sandbox on this machine
 # make test         unit and integration tests; T=REGEX selects, JOBS=N at once
-# make bench | soak | fuzz | fuzz-short | lint | lint-deps | install | clean | distclean
+# make bench | soak | fuzz | fuzz-short | lint | lint-deps | docs | install | clean | distclean
 #
 # V=1 shows the commands. WERROR=1 (and CI) makes warnings errors. SAN=1 builds with the address
 # and undefined behaviour sanitizers into build/san, CC=clang with clang into build/clang; both
@@ -93,7 +93,8 @@ musl_end	= `gcc -print-file-name=crtendS.o` $(musl_crt)/crtn.o
 
 # --- all -----------------------------------------------------------------------------------------
 
-.PHONY: all deps run test bench soak fuzz fuzz-short lint lint-deps install clean distclean FORCE
+.PHONY: all deps run test bench soak fuzz fuzz-short fuzz-run lint lint-deps docs install clean \
+	distclean FORCE
 all: build/deps/complete $(programs)
 
 # Cheap when there is nothing to do; changes the date only when the libraries changed.
@@ -211,6 +212,7 @@ soak: all
 # tests/fuzz/fuzz_NAME.c takes its seeds from tests/fuzz/corpus/NAME; what it finds stays in
 # build/fuzz/corpus/NAME, and a failing input in build/fuzz/NAME-*.
 FUZZ_SECONDS	?= 60
+FUZZ_FOUND	?= build/fuzz/corpus
 fuzz_names	:= $(fuzz_c:tests/fuzz/fuzz_%.c=%)
 fuzz_flags	:= $(common) -isystem $(gnu)/include -O1 -fno-omit-frame-pointer \
 		   -fno-sanitize-recover=undefined -DFARSTEP_FUZZ
@@ -230,14 +232,18 @@ build/fuzz/fuzz_%: build/fuzz/obj/tests/fuzz/fuzz_%.o build/fuzz/lib.a
 
 fuzz-short: FUZZ_SECONDS := 5
 fuzz fuzz-short: deps
-	$(Q)$(MAKE) --no-print-directory $(fuzz_names:%=build/fuzz/fuzz_%)
-	$(Q)for n in $(fuzz_names); do echo "# fuzz_$$n, $(FUZZ_SECONDS) s"; \
-		mkdir -p build/fuzz/corpus/$$n; \
-		set -- build/fuzz/corpus/$$n; [ ! -d tests/fuzz/corpus/$$n ] || set -- $$1 tests/fuzz/corpus/$$n; \
+	$(Q)$(MAKE) --no-print-directory FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz-run
+
+# What the tests call: it installs nothing.
+fuzz-run: $(fuzz_names:%=build/fuzz/fuzz_%)
+	$(Q)for n in $(fuzz_names); do \
+		mkdir -p $(FUZZ_FOUND)/$$n; \
+		set -- $(FUZZ_FOUND)/$$n; [ ! -d tests/fuzz/corpus/$$n ] || set -- $$1 tests/fuzz/corpus/$$n; \
 		build/fuzz/fuzz_$$n -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 \
 			-print_final_stats=1 -artifact_prefix=build/fuzz/$$n- "$$@" \
 			>build/fuzz/$$n.log 2>&1 || { tail -n 60 build/fuzz/$$n.log; exit 1; }; \
-		grep -E 'stat::(number_of_executed_units|average_exec_per_sec)' build/fuzz/$$n.log; done
+		echo "fuzz_$$n: `sed -n 's/^stat::number_of_executed_units: *//p' build/fuzz/$$n.log` executions in" \
+			"$(FUZZ_SECONDS) s"; done
 
 # --- lint ----------------------------------------------------------------------------------------
 
@@ -246,6 +252,10 @@ lint: deps
 
 lint-deps:
 	$(Q)tests/lint.sh --deps
+
+# The tables of protocol/README.md, from protocol/*.def.
+docs:
+	$(Q).ci/docs
 
 # --- install, clean ------------------------------------------------------------------------------
 

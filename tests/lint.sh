@@ -127,6 +127,15 @@ check_text() {
 	done | rule "more than 100 columns"
 }
 
+# One source: the tables of the specification, and the names of events.
+check_tables() {
+	.ci/docs --check 2>&1 | rule "protocol/README.md is stale"
+	grep -hE '(run_event|[^_a-z]event|events_put|journal_put)\(' worker/*.c proxy/*.c proxy/*/*.c |
+		grep -oE '"[a-z_]+"' | tr -d '"' | sort -u |
+		grep -vxFf <(sed -n 's/^EVENT([^,]*, "\([a-z_]*\)".*/\1/p' protocol/events.def) |
+		rule "an event that is not in protocol/events.def"
+}
+
 check_tools() {
 	# cppcheck does not know the cleanup attribute; leaks are for the sanitizers.
 	if command -v cppcheck >/dev/null; then
@@ -151,6 +160,7 @@ else
 	check_calls
 	check_libraries
 	check_text
+	check_tables
 	check_tools
 fi
 [ "$bad" = 0 ] || { echo "lint: $bad rules broken" >&2; exit 1; }
