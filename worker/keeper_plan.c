@@ -19,7 +19,7 @@ static int read_all(int fd, struct buf *b, struct err *e)
 
 	if (fstat(fd, &st) < 0)
 		return err_set(e, ERR_SYS, errno, "plan");
-	at = buf_reserve(b, (size_t)st.st_size, e);
+	at = buf_reserve(b, (size_t)st.st_size + 1, e);
 	if (!at)
 		return -1;
 	n = pread(fd, at, (size_t)st.st_size, 0);

@@ -44,7 +44,8 @@ static bool is_waiting(const struct spare *s)
 
 static void forget(struct spare *s)
 {
-	close_fd(&s->fd);
+	if (s->pid)
+		close_fd(&s->fd);
 	s->pid = 0;
 }
 

@@ -18,7 +18,7 @@ struct store_message;
 
 struct spare {
 	pid_t pid;  /* 0: none waits */
-	int fd;     /* our end of its socket; -1: none */
+	int fd;     /* our end of its socket, while one waits */
 	bool asked; /* one is on its way */
 };
 

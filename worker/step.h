@@ -82,6 +82,7 @@ void step_recover_all(struct session *s, int *adopted, int *lost);  /* keepers, 
 const char *step_state_name(enum step_state st);
 
 /* ---- between step*.c ---- */
+extern const char *const step_stream_names[KS_COUNT]; /* and those of the spools */
 struct step *step_lookup(struct session *s, const char *id, int attempt);
 struct live *live_new(struct step *st, struct err *e);
 void live_free(struct step *st);

@@ -24,7 +24,7 @@
 #define PLAN_MAX         (2 * 1024 * 1024)
 #define KEEPER_SILENT_MS 15000
 
-static const char *const spool_names[KS_COUNT] = { "stdout", "stderr", "events" };
+const char *const step_stream_names[KS_COUNT] = { "stdout", "stderr", "events" };
 
 static void on_keeper(struct loop_io *io, unsigned got);
 
@@ -34,9 +34,9 @@ static int open_spools(struct live *l, struct err *e)
 	for (int i = 0; i < KS_COUNT; i++) {
 		if (l->spool[i] >= 0 || !l->ks.len[i])
 			continue;
-		l->spool[i] = openat(l->dir_fd, spool_names[i], O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		l->spool[i] = openat(l->dir_fd, step_stream_names[i], O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 		if (l->spool[i] < 0)
-			return err_set(e, ERR_SYS, errno, "spool %s", spool_names[i]);
+			return err_set(e, ERR_SYS, errno, "spool %s", step_stream_names[i]);
 	}
 	return 0;
 }
@@ -298,7 +298,7 @@ void live_remove_files(struct live *l)
 {
 	for (int i = 0; i < KS_COUNT; i++)
 		if (l->ks.len[i])
-			unlinkat(l->dir_fd, spool_names[i], 0);
+			unlinkat(l->dir_fd, step_stream_names[i], 0);
 	if (l->manifest_bytes) {
 		unlinkat(l->dir_fd, "manifest", 0);
 		unlinkat(l->dir_fd, "files", 0);

@@ -275,14 +275,14 @@ static int bind_all(struct step *st, struct conn *c, const json *params, struct 
 /* What the client said is durable there is punched out of the spool: it would read as zeros. */
 static int check_offset(const struct live *l, int i, const json *params, struct err *e)
 {
-	const json *b = json_get(params, spool_names[i]);
+	const json *b = json_get(params, step_stream_names[i]);
 	uint64_t offset = 0;
 
 	if (!b || json_opt_u64(b, "", "offset", &offset, NULL) < 0 || offset >= l->durable[i])
 		return 0;
 	return err_set(e, ERR_INVALID_PARAMS, 0,
 	               "params.%s.offset: %llu: everything below %llu was acknowledged and is gone",
-	               spool_names[i], (unsigned long long)offset,
+	               step_stream_names[i], (unsigned long long)offset,
 	               (unsigned long long)l->durable[i]);
 }
 

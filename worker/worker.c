@@ -230,7 +230,6 @@ static int set_up(struct running *r, struct worker_options *o, struct err *e)
 	r->w.o = o;
 	r->w.store_fd = WORKER_STORE_FD;
 	r->w.self_fd = WORKER_SELF_FD;
-	r->w.spare.fd = -1;
 	buf_init(&r->w.forgotten, FORGOTTEN_MAX);
 	r->w.started_ns = now_ns();
 	r->w.sealed = fcntl(WORKER_SELF_FD, F_GET_SEALS) > 0;

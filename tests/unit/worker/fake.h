@@ -93,6 +93,22 @@ void worker_conn_gone(struct worker *w)
 	(void)w;
 }
 
+void worker_forget(struct worker *w, const char *name)
+{
+	store_send(w->store_fd, STORE_DEL, name, NULL, 0, -1, NULL);
+}
+
+void worker_flush_forgotten(struct worker *w)
+{
+	(void)w;
+}
+
+/* A supervisor that never starts a spare keeper: each is started when it is needed. */
+void worker_read_store(struct worker *w)
+{
+	(void)w;
+}
+
 long worker_rss_kb(void)
 {
 	return 1000;
@@ -276,22 +292,27 @@ static inline int fake_keeper_begin(struct fake_keeper *k, struct err *e)
 		struct cmsghdr head;
 		char room[CMSG_SPACE(sizeof(int))];
 	} control;
-	char type = 0;
-	struct iovec iov = { &type, 1 };
+	static char order[1 + KEEPER_INLINE_MAX];
+	struct iovec iov = { order, sizeof(order) };
 	struct msghdr m = { .msg_iov = &iov,
 		            .msg_iovlen = 1,
 		            .msg_control = &control,
 		            .msg_controllen = sizeof(control) };
 	struct keeper_plan plan;
+	ssize_t n = recvmsg(k->sock, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *passed = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
 	int fd = -1, r;
 
-	if (recvmsg(k->sock, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != 1 || type != KO_PLAN ||
-	    !CMSG_FIRSTHDR(&m))
+	if (n < 1 || order[0] != KO_PLAN)
 		return err_set(e, ERR_STATE, 0, "no plan came");
-	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(int));
 	receipt_init(&k->rc);
-	r = keeper_plan_read(fd, &plan, &k->rc, e);
-	close(fd);
+	if (passed) {
+		memcpy(&fd, CMSG_DATA(passed), sizeof(int));
+		r = keeper_plan_read(fd, &plan, &k->rc, e);
+		close(fd);
+	} else {
+		r = keeper_plan_take(order + 1, (size_t)n - 1, &plan, &k->rc, e);
+	}
 	if (r < 0)
 		return -1;
 	memcpy(k->key, plan.key, sizeof(k->key));
@@ -330,6 +351,7 @@ static inline void fake_keeper_finish(struct fake_keeper *k, int code, bool forg
 	char hmac[SHA256_HEX];
 	struct buf text, record;
 	struct jw w;
+	int fd;
 
 	k->rc.exit.kind = EXIT_EXITED;
 	k->rc.exit.code = code;
@@ -350,9 +372,11 @@ static inline void fake_keeper_finish(struct fake_keeper *k, int code, bool forg
 	jw_kstr(&w, "receipt", buf_cstr(&text, NULL));
 	jw_kstr(&w, "hmac", hmac);
 	jw_end(&w);
-	if (jw_done(&w, NULL) < 0 || fs_write(k->dir_fd, "record", buf_data(&record),
-	                                      buf_len(&record), 0600, false, NULL) < 0)
+	fd = openat(k->dir_fd, "claim", O_WRONLY | O_APPEND | O_CLOEXEC);
+	if (jw_done(&w, NULL) < 0 || buf_putc(&record, '\n', NULL) < 0 ||
+	    fs_write_all(fd, buf_data(&record), buf_len(&record), NULL) < 0)
 		abort();
+	close(fd);
 	buf_release(&text);
 	buf_release(&record);
 	fake_keeper_tell(k, KP_FINISHED);

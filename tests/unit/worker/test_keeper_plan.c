@@ -290,7 +290,6 @@ TEST(after_the_start_the_environment_is_forgotten_and_the_rest_stays)
 	assert_false(holds(p.root, "hush hush"));
 	assert_false(holds(p.root, "A=1"));
 	assert_null(p.envp);
-	assert_null(p.text.mem);
 	assert_string_equal(p.artifacts.globs[0], "*.csv");
 	assert_string_equal(p.dir, "/d");
 	assert_int_equal(p.key[31], 0xff);
@@ -298,9 +297,25 @@ TEST(after_the_start_the_environment_is_forgotten_and_the_rest_stays)
 	keeper_plan_release(&p);
 }
 
+TEST(a_plan_in_a_message_is_read_the_same_and_wiped_there)
+{
+	auto_free char *text = strdup(whole());
+	size_t n = strlen(text);
+	struct keeper_plan p;
+	struct receipt rc;
+	struct err e = ERR_INIT;
+
+	assert_ok(keeper_plan_take(text, n, &p, &rc, &e), &e);
+	assert_string_equal(p.dir, "/d");
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(text[i], 0);
+	keeper_plan_release(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_plan_in_a_message_is_read_the_same_and_wiped_there),
 		cmocka_unit_test(a_whole_plan_is_read_with_all_that_is_in_it),
 		cmocka_unit_test(a_member_that_is_missing_is_named_unless_it_may_be),
 		cmocka_unit_test(a_member_of_another_type_is_named),

@@ -606,7 +606,7 @@ TEST(a_step_is_released_when_it_has_ended_and_never_starts_again)
 	ask(c, 4, "step.release", "\"step\":\"a\",\"attempt\":1");
 	expect(answer_to(c, 4), "\"result\":{}");
 	assert_false(exists("sessions/s/steps/a.1/stdout"));
-	assert_true(exists("sessions/s/steps/a.1/record"));
+	assert_true(exists("sessions/s/steps/a.1/claim"));
 	ask(c, 5, "step.execute",
 	    "\"attempt\":1,\"step\":\"a\",\"config\":{\"script\":\"x\"},\"driver\":\"shell\"");
 	expect(answer_to(c, 5), "step 'a' attempt 1 was released");

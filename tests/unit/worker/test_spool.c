@@ -240,22 +240,42 @@ TEST(a_disk_that_takes_no_more_is_said_and_the_step_is_not_held_up)
 	assert_true(k.s.eof);
 }
 
-TEST(a_name_that_is_taken_is_refused)
+TEST(no_file_is_made_before_the_first_byte)
 {
 	struct kept k CLEANUP(kept_release);
-	struct spool other = { .pipe_fd = -1 };
-	struct err e = ERR_INIT;
-	int p[2];
 
 	begin(&k, 100);
-	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
-	assert_fails(spool_open(&other, k.loop, k.t.fd, "stdout", p[0], 1, &e), &e, ERR_SYS,
-	             "spool stdout: File exists");
-	assert_int_equal(symlinkat("/tmp/elsewhere", k.t.fd, "stderr"), 0);
-	assert_fails(spool_open(&other, k.loop, k.t.fd, "stderr", p[0], 1, &e), &e, ERR_SYS,
-	             "spool stderr: File exists");
-	close(p[0]);
-	close(p[1]);
+	assert_int_equal(faccessat(k.t.fd, "stdout", F_OK, 0), -1);
+	assert_int_equal(print(&k, 1), 1);
+	settle(&k);
+	assert_int_equal(faccessat(k.t.fd, "stdout", F_OK, 0), 0);
+}
+
+TEST(a_name_that_is_taken_is_an_error_and_what_is_there_stays)
+{
+	struct kept k CLEANUP(kept_release);
+	int fd;
+
+	begin(&k, 100);
+	fd = openat(k.t.fd, "stdout", O_WRONLY | O_CREAT | O_EXCL, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(print(&k, 10), 10);
+	settle(&k);
+	assert_int_equal(k.s.error.code, ERR_SYS);
+	assert_string_equal(k.s.error.msg, "spool stdout: File exists");
+	assert_int_equal(k.s.len, 0);
+}
+
+TEST(a_link_in_its_place_is_not_followed)
+{
+	struct kept k CLEANUP(kept_release);
+
+	begin(&k, 100);
+	assert_int_equal(symlinkat("/tmp/elsewhere", k.t.fd, "stdout"), 0);
+	assert_int_equal(print(&k, 10), 10);
+	settle(&k);
+	assert_string_equal(k.s.error.msg, "spool stdout: File exists");
 }
 
 TEST(once_stopped_nothing_is_read_any_more)
@@ -280,7 +300,9 @@ int main(void)
 		cmocka_unit_test(acknowledged_bytes_are_given_back_to_the_disk_and_the_size_stays),
 		cmocka_unit_test(acknowledgements_that_fall_or_pass_the_length_are_ignored),
 		cmocka_unit_test(a_disk_that_takes_no_more_is_said_and_the_step_is_not_held_up),
-		cmocka_unit_test(a_name_that_is_taken_is_refused),
+		cmocka_unit_test(no_file_is_made_before_the_first_byte),
+		cmocka_unit_test(a_name_that_is_taken_is_an_error_and_what_is_there_stays),
+		cmocka_unit_test(a_link_in_its_place_is_not_followed),
 		cmocka_unit_test(once_stopped_nothing_is_read_any_more),
 	};
 
