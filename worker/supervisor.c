@@ -254,7 +254,7 @@ static int start_worker(struct err *e)
 	const struct timeval wait = { 2, 0 };
 	auto_close int mine = -1;
 	auto_close int theirs = -1;
-	char generation[24], level[4];
+	char generation[24], sessions[24], level[4];
 	int pair[2], size = STORE_SOCKET_BUFFER;
 	int fds[4];
 	char *argv[20];
@@ -270,6 +270,7 @@ static int start_worker(struct err *e)
 	}
 	sup.generation++;
 	snprintf(generation, sizeof(generation), "%lld", (long long)sup.generation);
+	snprintf(sessions, sizeof(sessions), "%lld", (long long)sup.o->max_sessions);
 	snprintf(level, sizeof(level), "%d", (int)sup.o->log_level);
 	argv[n++] = (char *)"farstep-worker";
 	argv[n++] = (char *)"--role";
@@ -282,6 +283,8 @@ static int start_worker(struct err *e)
 	argv[n++] = (char *)(uintptr_t)sup.o->root;
 	argv[n++] = (char *)"--sandbox-id";
 	argv[n++] = (char *)(uintptr_t)sup.o->sandbox_id;
+	argv[n++] = (char *)"--max-sessions";
+	argv[n++] = sessions;
 	argv[n++] = (char *)"--log-level";
 	argv[n++] = level;
 	if (sup.o->lease_ms)
