@@ -2,10 +2,13 @@
 #include "protocol/base/hash.h"
 
 #include <errno.h>
+#include <nettle/base64.h>
 #include <nettle/hmac.h>
 #include <nettle/memops.h>
 #include <string.h>
 #include <sys/random.h>
+
+#include "protocol/base/buf.h"
 
 _Static_assert(SHA256_LEN == SHA256_DIGEST_SIZE, "nettle's digest has our length");
 
@@ -97,6 +100,24 @@ int hex_decode(const char *hex, size_t hex_len, uint8_t *out, size_t out_len, st
 				       "want hex digits only, not so at %zu", i);
 	for (size_t i = 0; i < out_len; i++)
 		out[i] = (uint8_t)(digit(hex[2 * i]) << 4 | digit(hex[2 * i + 1]));
+	return 0;
+}
+
+int base64_decode(const char *text, size_t len, struct buf *out, struct err *e)
+{
+	struct base64_decode_ctx ctx;
+	size_t n = BASE64_DECODE_LENGTH(len);
+	uint8_t *to;
+
+	if (len == 0)
+		return 0;
+	to = buf_reserve(out, n, e); /* one letter is room for one byte */
+	if (!to)
+		return -1;
+	base64_decode_init(&ctx);
+	if (!base64_decode_update(&ctx, &n, to, len, text) || !base64_decode_final(&ctx))
+		return err_set(e, ERR_PARSE, 0, "no base64");
+	buf_commit(out, n);
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * hash - SHA-256, HMAC, hex, random bytes and a constant-time compare (nettle). */
+ * hash - SHA-256, HMAC, hex, base64, random bytes and a constant-time compare (nettle). */
 #ifndef FARSTEP_BASE_HASH_H
 #define FARSTEP_BASE_HASH_H
 
@@ -32,6 +32,10 @@ void hmac_sha256(const void *key, size_t key_len, const void *p, size_t n, uint8
 void hex_encode(const uint8_t *p, size_t n, char *out);	/* 2n digits and NUL */
 /* Exactly out_len bytes. */
 int hex_decode(const char *hex, size_t hex_len, uint8_t *out, size_t out_len, struct err *e);
+/* Appends what the text stands for; line ends and blanks in it are passed over.  ERR_PARSE when
+ * it is no base64 (letters, padding); out is then as it was. */
+struct buf;
+int base64_decode(const char *text, size_t len, struct buf *out, struct err *e);
 bool equal_ct(const void *a, const void *b, size_t n);		/* constant time */
 int random_bytes(void *p, size_t n, struct err *e);		/* getrandom */
 void wipe(void *p, size_t n);					/* not optimised away */

@@ -177,6 +177,52 @@ TEST(hex_of_another_length_or_alphabet_is_refused_and_writes_nothing)
 	assert_memory_equal(out, "\11\11\11\11", 4);
 }
 
+TEST(base64_of_the_standard_is_read_also_when_it_is_wrapped)
+{
+	/* RFC 4648, 10. */
+	static const struct { const char *text, *want; } rows[] = {
+		{ "", "" },
+		{ "Zg==", "f" },
+		{ "Zm8=", "fo" },
+		{ "Zm9v", "foo" },
+		{ "Zm9vYg==", "foob" },
+		{ "Zm9vYmE=", "fooba" },
+		{ "Zm9vYmFy", "foobar" },
+		{ "Zm9v\nYmFy\r\n", "foobar" },
+	};
+	struct err e = ERR_INIT;
+	struct buf out;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		buf_init(&out, 64);
+		assert_ok(base64_decode(rows[i].text, strlen(rows[i].text), &out, &e), &e);
+		assert_int_equal(buf_len(&out), strlen(rows[i].want));
+		assert_memory_equal(buf_data(&out), rows[i].want, buf_len(&out));
+		buf_release(&out);
+	}
+}
+
+TEST(what_is_no_base64_is_refused_and_writes_nothing)
+{
+	static const char *const texts[] = {
+		"Z", "Zg", "Zg=", "Zm9=v", "Zm9v=", "Zm-v", "{\"a\":1}", "Zg==Zg==",
+	};
+	struct err e = ERR_INIT;
+	struct buf out;
+
+	buf_init(&out, 64);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		assert_fails(base64_decode(texts[i], strlen(texts[i]), &out, &e), &e, ERR_PARSE,
+		             "no base64");
+		assert_int_equal(buf_len(&out), 0);
+	}
+	buf_release(&out);
+	buf_init(&out, 2);
+	assert_int_equal(base64_decode("Zm9vYmFy", 8, &out, &e), -1);
+	assert_int_equal(e.code, ERR_LIMIT);
+	buf_release(&out);
+}
+
 TEST(a_difference_in_any_bit_is_seen)
 {
 	uint8_t a[40], b[40];
@@ -282,6 +328,8 @@ int main(void)
 		cmocka_unit_test(hmac_gives_the_published_codes),
 		cmocka_unit_test(hex_goes_there_and_back),
 		cmocka_unit_test(hex_of_another_length_or_alphabet_is_refused_and_writes_nothing),
+		cmocka_unit_test(base64_of_the_standard_is_read_also_when_it_is_wrapped),
+		cmocka_unit_test(what_is_no_base64_is_refused_and_writes_nothing),
 		cmocka_unit_test(a_difference_in_any_bit_is_seen),
 		cmocka_unit_test(random_bytes_differ_and_fill_all_of_a_large_buffer),
 		cmocka_unit_test(a_wiped_key_is_gone),
