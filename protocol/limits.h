@@ -67,6 +67,8 @@
 
 /* files and lines of the command line */
 #define LIMIT_PIPELINE_FILE   (8 * 1024 * 1024)
+#define LIMIT_WORKER_CONFIG   (64 * 1024)
+#define WORKER_CONFIG_MS      30000 /* how long standard input may take to give it */
 #define LIMIT_MASK_SECRET_MIN 8 /* shorter values are masked only when named by --secret */
 
 #endif

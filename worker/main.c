@@ -60,6 +60,7 @@ int main(int argc, char **argv)
 {
 	struct worker_options o;
 	struct err e = ERR_INIT;
+	int code;
 
 	self_protect();
 	open_standard_fds();
@@ -88,7 +89,9 @@ int main(int argc, char **argv)
 	case ACT_CAPABILITIES:
 		return print_capabilities();
 	case ACT_HEALTH:
-		return ask_health(&o);
+		code = ask_health(&o);
+		worker_options_release(&o);
+		return code;
 	case ACT_SERVE:
 		break;
 	}
