@@ -19,6 +19,7 @@ struct builder {
 	yaml_parser_t parser;
 	yaml_event_t event;
 	bool has_event;
+	const char *text;
 	const struct tree_sink *sink;
 	struct level levels[YAML_DEPTH];
 	int depth;
@@ -153,6 +154,21 @@ static int hopeless(struct builder *b, int line, const char *what)
 	return err_set(b->e, ERR_PIPELINE, 0, "line %d: %s", line, what);
 }
 
+/* The reader of characters runs ahead of the lines: it knows only the byte. */
+static int problem_line(const struct builder *b)
+{
+	const char *at = b->text, *end = at + b->parser.problem_offset;
+	int line = 1;
+
+	if (b->parser.error != YAML_READER_ERROR)
+		return (int)b->parser.problem_mark.line + 1;
+	while ((at = memchr(at, '\n', (size_t)(end - at)))) {
+		at++;
+		line++;
+	}
+	return line;
+}
+
 static int syntax_error(struct builder *b)
 {
 	const yaml_parser_t *p = &b->parser;
@@ -165,7 +181,7 @@ static int syntax_error(struct builder *b)
 	else
 		snprintf(what, sizeof(what), "no YAML: %s",
 		         p->problem ? p->problem : "cannot be read");
-	return hopeless(b, (int)p->problem_mark.line + 1, what);
+	return hopeless(b, problem_line(b), what);
 }
 
 static int next_event(struct builder *b)
@@ -389,7 +405,7 @@ static int build(struct builder *b)
 
 struct tree *tree_parse(const char *text, size_t len, const struct tree_sink *sink, struct err *e)
 {
-	struct builder b = { .sink = sink, .e = e };
+	struct builder b = { .text = text, .sink = sink, .e = e };
 	struct tree *ret = NULL;
 
 	if (!yaml_parser_initialize(&b.parser)) {
