@@ -15,7 +15,8 @@ enum { CIRCLE_SHOWN = 6 };
 struct resolver {
 	struct plan *plan;
 	struct problems *problems;
-	const char **ids; /* NULL-ended, for nearest() */
+	const char **ids;             /* NULL-ended, for nearest() */
+	char who[LIMIT_STEP_ID + 16]; /* whose needs are read */
 	size_t n_ids;
 };
 
@@ -95,22 +96,28 @@ int plan_find(const struct plan *p, const char *id)
 
 /* --- needs --- */
 
-static const char *label(const struct plan_step *s)
+/* As in all messages of a file: by its id, else by its number. */
+static void set_who(struct resolver *r, size_t i)
 {
-	return s->id ? s->id : "?";
+	const char *id = r->plan->steps[i].id;
+
+	if (id)
+		snprintf(r->who, sizeof(r->who), "step '%s'", id);
+	else
+		snprintf(r->who, sizeof(r->who), "step %zu", i + 1);
 }
 
-static void tell_unknown(struct resolver *r, const struct plan_step *s, const struct tree *need)
+static void tell_unknown(struct resolver *r, const struct tree *need)
 {
 	/* With very many mistakes the search for what was meant would take too long. */
 	const char *meant = r->problems->n < PROBLEMS_MAX ? nearest(need->text, r->ids) : NULL;
 
 	if (meant)
 		problems_add(r->problems, need->line,
-		             "step '%s': needs: no step '%.64s' (did you mean '%s'?)", label(s),
-		             need->text, meant);
+		             "%s: needs: no step '%.64s' (did you mean '%s'?)", r->who, need->text,
+		             meant);
 	else
-		problems_add(r->problems, need->line, "step '%s': needs: no step '%.64s'", label(s),
+		problems_add(r->problems, need->line, "%s: needs: no step '%.64s'", r->who,
 		             need->text);
 }
 
@@ -127,17 +134,16 @@ static void add_need(struct resolver *r, struct plan_step *s, const struct tree 
 	int at;
 
 	if (need->type != TREE_STRING) {
-		problems_add(r->problems, need->line,
-		             "step '%s': needs: want the id of a step, got %s", label(s),
-		             tree_type_name(need->type));
+		problems_add(r->problems, need->line, "%s: needs: want the id of a step, got %s",
+		             r->who, tree_type_name(need->type));
 		return;
 	}
 	at = find(r->plan, r->n_ids, need->text);
 	if (at < 0)
-		tell_unknown(r, s, need);
+		tell_unknown(r, need);
 	else if (has_need(s, at))
-		problems_add(r->problems, need->line, "step '%s': needs: '%s' is named twice",
-		             label(s), need->text);
+		problems_add(r->problems, need->line, "%s: needs: '%s' is named twice", r->who,
+		             need->text);
 	else
 		s->needs[s->n_needs++] = at;
 }
@@ -154,18 +160,18 @@ static int resolve_step(struct resolver *r, size_t i, const struct tree *raw, st
 	struct plan_step *s = &r->plan->steps[i];
 	bool is_list = raw && raw->type == TREE_LIST;
 
+	set_who(r, i);
 	if (alloc_needs(s, is_list && raw->count <= LIMIT_INPUTS ? raw->count : 0, e) < 0)
 		return -1;
 	if (!raw) {
 		if (i > 0)
 			s->needs[s->n_needs++] = (int)i - 1;
 	} else if (!is_list) {
-		problems_add(r->problems, raw->line,
-		             "step '%s': needs: want a list of step ids, got %s", label(s),
-		             tree_type_name(raw->type));
+		problems_add(r->problems, raw->line, "%s: needs: want a list of step ids, got %s",
+		             r->who, tree_type_name(raw->type));
 	} else if (raw->count > LIMIT_INPUTS) {
-		problems_add(r->problems, raw->line, "step '%s': needs: %zu steps, the most is %d",
-		             label(s), raw->count, LIMIT_INPUTS);
+		problems_add(r->problems, raw->line, "%s: needs: %zu steps, the most is %d", r->who,
+		             raw->count, LIMIT_INPUTS);
 	} else {
 		for (const struct tree *t = raw->first; t; t = t->next)
 			add_need(r, s, t);
@@ -174,6 +180,12 @@ static int resolve_step(struct resolver *r, size_t i, const struct tree *raw, st
 }
 
 /* --- circles --- */
+
+/* One whose id is missing may be needed as the step before. */
+static const char *label(const struct plan_step *s)
+{
+	return s->id ? s->id : "?";
+}
 
 static void tell_circle(struct resolver *r, const int *circle, size_t n)
 {
