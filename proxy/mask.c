@@ -267,6 +267,12 @@ static int rescan(struct mask *k, struct err *e)
 	return scan(k, 0, e);
 }
 
+/* What was added to the set meanwhile, and what a journal brought. */
+static int take_up(struct mask *k, struct err *e)
+{
+	return k->version == k->set->trie->version ? 0 : rescan(k, e);
+}
+
 /* Writes the first of the carry's bytes up to offset `end`, and the first span if it begins
  * before that. */
 static int flush_some(struct mask *k, uint64_t end, struct buf *out, struct err *e)
@@ -327,8 +333,8 @@ int mask_feed(struct mask *k, const void *data, size_t n, struct buf *out, struc
 	const uint8_t *p = data;
 
 	if (mask_set_empty(k->set))
-		return buf_put(out, data, n, e);
-	if (k->version != k->set->trie->version && rescan(k, e) < 0)
+		return flush(k, 0, out, e) < 0 ? -1 : buf_put(out, data, n, e);
+	if (take_up(k, e) < 0)
 		return -1;
 	while (n) {
 		size_t plain = buf_len(&k->carry) ? 0 : harmless(k->set->trie, p, n);
@@ -347,6 +353,8 @@ int mask_feed(struct mask *k, const void *data, size_t n, struct buf *out, struc
 
 int mask_finish(struct mask *k, struct buf *out, struct err *e)
 {
+	if (!mask_set_empty(k->set) && take_up(k, e) < 0)
+		return -1;
 	k->node = ROOT;
 	return flush(k, 0, out, e);
 }

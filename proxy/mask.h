@@ -21,7 +21,7 @@ struct mask_set *mask_set_new(void);	/* NULL: out of memory */
 void mask_set_free(struct mask_set *m);	/* wipes; NULL is fine */
 /* Values under LIMIT_MASK_SECRET_MIN bytes are taken only when `always`; empty ones never.
  * Duplicates are fine.  May be called later too: masks that are under way take it up with
- * their next piece.  ERR_LIMIT: all values together pass LIMIT_SECRETS_BYTES. */
+ * their next piece or at their end.  ERR_LIMIT: all values together pass LIMIT_SECRETS_BYTES. */
 int mask_set_add(struct mask_set *m, const char *value, bool always, struct err *e);
 bool mask_set_empty(const struct mask_set *m);	/* NULL is empty */
 
