@@ -28,6 +28,23 @@ static void init(struct sink *s)
 	buf_init(&s->wait, 2 * WINDOW_STREAM);
 }
 
+/* What was acknowledged cannot come again: a log that lost it would get a hole. */
+static int go_back(struct sink *s, const char *path, struct err *e)
+{
+	struct stat st;
+
+	if (fstat(s->file_fd, &st) < 0)
+		return err_set(e, ERR_SYS, errno, "%s: stat", path);
+	if ((uint64_t)st.st_size < s->safe_file)
+		return err_set(e, ERR_INTEGRITY, 0,
+		               "%s: has %llu bytes, %llu were written: somebody cut it", path,
+		               (unsigned long long)st.st_size, (unsigned long long)s->safe_file);
+	if (ftruncate(s->file_fd, (off_t)s->safe_file) < 0 ||
+	    lseek(s->file_fd, (off_t)s->safe_file, SEEK_SET) < 0)
+		return err_set(e, ERR_SYS, errno, "%s", path);
+	return 0;
+}
+
 int sink_open_log(struct sink *s, int dirfd, const char *path, const char *mark,
                   const struct mask_set *secrets, struct err *e)
 {
@@ -48,10 +65,7 @@ int sink_open_log(struct sink *s, int dirfd, const char *path, const char *mark,
 		s->only_hash = (size_t)(m.raw - m.hashed);
 		s->safe_file = s->file_at = m.file;
 	}
-	if (ftruncate(s->file_fd, (off_t)s->safe_file) < 0 ||
-	    lseek(s->file_fd, (off_t)s->safe_file, SEEK_SET) < 0)
-		return err_set(e, ERR_SYS, errno, "%s", path);
-	return 0;
+	return go_back(s, path, e);
 }
 
 /* A pipe or terminal is opened anew, so that O_NONBLOCK is ours alone and not that of

@@ -331,6 +331,23 @@ TEST(what_was_written_behind_the_checkpoint_is_cut_off)
 	sink_close(&s);
 }
 
+TEST(a_log_that_lost_what_was_acknowledged_is_refused)
+{
+	struct temp_dir t CLEANUP(temp_dir_release) = temp_dir();
+	struct err e = ERR_INIT;
+	struct sink s;
+
+	open_log(&s, &t, NULL);
+	put(&s, "twelve bytes", 12);
+	finish(&s);
+	sink_close(&s);
+	unlinkat(t.fd, "log", 0);
+	assert_int_equal(sink_open_log(&s, t.fd, "log", "mark", NULL, &e), -1);
+	assert_string_equal(e.msg, "log: has 0 bytes, 12 were written: somebody cut it");
+	assert_int_equal(e.code, ERR_INTEGRITY);
+	sink_close(&s);
+}
+
 TEST(a_log_that_cannot_be_opened_says_which)
 {
 	struct temp_dir t CLEANUP(temp_dir_release) = temp_dir();
@@ -456,6 +473,7 @@ int main(void)
 		cmocka_unit_test(what_comes_once_more_is_only_hashed),
 		cmocka_unit_test(a_finished_log_that_is_opened_again_is_as_it_was),
 		cmocka_unit_test(what_was_written_behind_the_checkpoint_is_cut_off),
+		cmocka_unit_test(a_log_that_lost_what_was_acknowledged_is_refused),
 		cmocka_unit_test(a_log_that_cannot_be_opened_says_which),
 		cmocka_unit_test(a_regular_file_takes_everything_at_once),
 		cmocka_unit_test(a_pipe_that_nobody_reads_holds_nobody_up),
