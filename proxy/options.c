@@ -248,11 +248,11 @@ static int set_network(struct options *o, const char *value, struct err *e)
 	return 0;
 }
 
-static int set_level(struct options *o, const char *value, struct err *e)
+static int parse_level(const char *name, const char *value, enum log_level *ret, struct err *e)
 {
-	return log_level_parse(value, &o->log_level) < 0
-	               ? err_set(e, ERR_USAGE, 0,
-	                         "--log-level '%s': want error, warn, info or debug", value)
+	return log_level_parse(value, ret) < 0
+	               ? err_set(e, ERR_USAGE, 0, "%s '%s': want error, warn, info or debug", name,
+	                         value)
 	               : 0;
 }
 
@@ -297,7 +297,8 @@ static int set(struct options *o, const struct option_row *r, char *value, struc
 		o->log_level = LOG_ERROR;
 		return 0;
 	case LEVEL:
-		return set_level(o, value, e);
+		o->level_named = true;
+		return parse_level(r->name, value, &o->log_level, e);
 	case FORMAT:
 		o->log_json = strcmp(value, "json") == 0;
 		return o->log_json || strcmp(value, "text") == 0
@@ -364,15 +365,25 @@ static int take_option(struct options *o, const char *command, char **argv, int 
 	return set(o, r, value, e) < 0 ? -1 : used;
 }
 
-static int from_environment(struct options *o, struct err *e)
+static const char *variable(const char *name)
 {
-	const char *target = getenv("FARSTEP_TARGET"), *level = getenv("FARSTEP_LOG_LEVEL");
+	const char *value = getenv(name);
 
-	if (target && *target && set_target(o, target, e) < 0)
+	return value && *value ? value : NULL;
+}
+
+/* What no option said: from the environment, else the default. */
+static int complete(struct options *o, const char *command, struct err *e)
+{
+	const char *target = variable("FARSTEP_TARGET"), *level = variable("FARSTEP_LOG_LEVEL");
+	enum log_level ignored;
+
+	if (!o->target && target && (bit_of(command) & TARGET) && set_target(o, target, e) < 0)
 		return err_wrap(e, "FARSTEP_TARGET");
-	if (level && *level && set_level(o, level, e) < 0)
-		return err_wrap(e, "FARSTEP_LOG_LEVEL");
-	return 0;
+	if (!o->target)
+		o->target = "local";
+	/* A good one was set first, because options build on it (-v). */
+	return level && !o->level_named ? parse_level("FARSTEP_LOG_LEVEL", level, &ignored, e) : 0;
 }
 
 int options_parse(struct options *o, const char *command, int argc, char **argv, struct err *e)
@@ -380,13 +391,12 @@ int options_parse(struct options *o, const char *command, int argc, char **argv,
 	int i = 1, n = 0;
 
 	memset(o, 0, sizeof(*o));
-	o->target = "local";
 	o->log_level = LOG_WARN;
+	if (variable("FARSTEP_LOG_LEVEL"))
+		log_level_parse(variable("FARSTEP_LOG_LEVEL"), &o->log_level);
 	o->args = calloc((size_t)argc + 1, sizeof(*o->args));
 	if (!o->args)
 		return err_set(e, ERR_NO_MEMORY, 0, "arguments");
-	if (from_environment(o, e) < 0)
-		return -1;
 	while (i < argc) {
 		int used = 1;
 
@@ -409,6 +419,8 @@ int options_parse(struct options *o, const char *command, int argc, char **argv,
 	while (i < argc)
 		o->args[n++] = argv[i++];
 	o->n_args = n;
+	if (complete(o, command, e) < 0)
+		return -1;
 	if (o->network_off && strcmp(o->target, "local") != 0)
 		return err_set(e, ERR_POLICY, 0,
 		               "--network off: target %s cannot keep the network away", o->target);

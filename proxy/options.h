@@ -38,6 +38,7 @@ struct options {
 	/* talk */
 	int verbose; /* -v: 1, -q: -1 */
 	enum log_level log_level;
+	bool level_named; /* by --log-level */
 	bool log_json;
 	/* what is left */
 	char **args;

@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/check.h"
+
+#include "protocol/base/cleanup.h"
+#include "protocol/base/json.h"
+#include "protocol/limits.h"
+#include "proxy/env_json.h"
+#include "proxy/options.h"
+
+/* A command line is a text: words by blanks.  The words may be written to, as argv's may. */
+struct line {
+	char text[1024];
+	char *argv[64];
+	int argc;
+	struct options o;
+	struct err e;
+};
+
+static int parse(struct line *l, const char *words)
+{
+	char *save = NULL;
+
+	memset(l, 0, sizeof(*l));
+	snprintf(l->text, sizeof(l->text), "%s", words);
+	for (char *w = strtok_r(l->text, " ", &save); w; w = strtok_r(NULL, " ", &save))
+		l->argv[l->argc++] = w;
+	return options_parse(&l->o, l->argv[0], l->argc, l->argv, &l->e);
+}
+
+static void accept(struct line *l, const char *words)
+{
+	if (parse(l, words) < 0)
+		fail_msg("%s: %s", words, l->e.msg);
+}
+
+static void assert_refused(const char *words, enum err_code code, const char *want)
+{
+	struct line l;
+
+	assert_int_equal(parse(&l, words), -1);
+	if (want)
+		assert_string_equal(l.e.msg, want);
+	if (l.e.code != code)
+		fail_msg("%s: %s: %s", words, err_name(l.e.code), l.e.msg);
+	options_release(&l.o);
+}
+
+static int no_variables(void **state)
+{
+	(void)state;
+	unsetenv("FARSTEP_TARGET");
+	unsetenv("FARSTEP_LOG_LEVEL");
+	setenv("PASSED", "passed-value", 1);
+	unsetenv("ABSENT");
+	return 0;
+}
+
+/* --- who takes what --- */
+
+#define MAKES "run execute exec "
+#define SEES  "run execute attach "
+#define ALL_  "run prepare execute collect attach cancel ps status exec verify doctor "
+
+static const struct {
+	const char *option, *by;
+} accepted[] = {
+	{ "--target native", MAKES },
+	{ "--target=unix:/s", MAKES },
+	{ "--timeout 10", MAKES },
+	{ "--e2b-timeout 10", MAKES },
+	{ "--network off", MAKES },
+	{ "--network=on", MAKES },
+	{ "--env A=b", MAKES },
+	{ "--e2b-env A=b", MAKES },
+	{ "--env-from vars", MAKES },
+	{ "--e2b-env-from vars", MAKES },
+	{ "--pass-env PASSED", MAKES },
+	{ "--e2b-pass-env PASSED", MAKES },
+	{ "--secret PASSED", MAKES },
+	{ "-j 4", SEES },
+	{ "-j4", SEES },
+	{ "-j=4", SEES },
+	{ "--out d", SEES "collect " },
+	{ "-o f", "prepare " },
+	{ "--events -", SEES },
+	{ "--json", SEES "collect cancel ps status verify " },
+	{ "--dry-run", "run " },
+	{ "--force", "attach " },
+	{ "--run-dir d", SEES "collect cancel ps status verify " },
+	{ "--key-file f", ALL_ },
+	{ "--status-file f", "exec " },
+	{ "-v", ALL_ },
+	{ "-q", ALL_ },
+	{ "--log-level debug", ALL_ },
+	{ "--log-format json", ALL_ },
+};
+
+static bool takes(const char *list, const char *command)
+{
+	size_t n = strlen(command);
+
+	for (const char *at = list; (at = strstr(at, command)); at += n)
+		if ((at == list || at[-1] == ' ') && at[n] == ' ')
+			return true;
+	return false;
+}
+
+TEST(every_option_is_taken_by_its_commands_and_by_no_other)
+{
+	static const char *const all[] = { "run",    "prepare", "execute", "collect",
+		                           "attach", "cancel",  "ps",      "status",
+		                           "exec",   "verify",  "doctor" };
+	struct err e = ERR_INIT;
+	struct line l;
+	char words[200];
+
+	assert_ok(fs_write(AT_FDCWD, "vars", "X=y\n", 4, 0600, false, &e), &e);
+	for (size_t i = 0; i < ARRAY_LEN(accepted); i++)
+		for (size_t k = 0; k < ARRAY_LEN(all); k++) {
+			snprintf(words, sizeof(words), "%s %s", all[k], accepted[i].option);
+			if (takes(accepted[i].by, all[k])) {
+				accept(&l, words);
+				options_release(&l.o);
+			} else {
+				assert_refused(words, ERR_USAGE, NULL);
+			}
+		}
+}
+
+TEST(what_is_not_built_is_refused_by_name_with_exit_10)
+{
+	static const char *const rows[] = {
+		"run --e2b",       "run --template x",   "run --e2b-template x",
+		"run --cpu 2",     "run --e2b-cpu 2",    "run --memory 4",
+		"run --e2b-mem 4", "run --install-deps", "run --e2b-install-deps",
+		"run --sandbox x", "run --keep",         "run --set a=b",
+		"exec -t",
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		assert_refused(rows[i], ERR_UNSUPPORTED, NULL);
+	assert_refused("run --keep", ERR_UNSUPPORTED, "--keep: not built yet");
+	assert_refused("run --target docker", ERR_UNSUPPORTED,
+	               "target docker: not built yet; there are local, native, unix:PATH, "
+	               "ws://HOST:PORT");
+	assert_refused("run --target wss://h", ERR_UNSUPPORTED, NULL);
+	assert_refused("run --network a.example", ERR_UNSUPPORTED,
+	               "--network 'a.example': host lists are not built yet; want off or on");
+	assert_int_equal(err_exit(ERR_UNSUPPORTED), 10);
+}
+
+TEST(values_are_where_they_belong)
+{
+	struct line l;
+
+	accept(&l, "run --target native --timeout=90 -j 4 --out o --events e --json --dry-run "
+	           "--run-dir r --key-file k --log-format json p.yaml");
+	assert_string_equal(l.o.target, "native");
+	assert_int_equal(l.o.timeout_s, 90);
+	assert_int_equal(l.o.jobs, 4);
+	assert_string_equal(l.o.out_dir, "o");
+	assert_string_equal(l.o.events, "e");
+	assert_string_equal(l.o.run_dir, "r");
+	assert_string_equal(l.o.key_file, "k");
+	assert_true(l.o.json && l.o.dry_run && l.o.log_json);
+	assert_int_equal(l.o.n_args, 1);
+	assert_string_equal(l.o.args[0], "p.yaml");
+	options_release(&l.o);
+	accept(&l, "attach --force last");
+	assert_true(l.o.force);
+	options_release(&l.o);
+	accept(&l, "prepare p.yaml -o f");
+	assert_string_equal(l.o.output, "f");
+	options_release(&l.o);
+}
+
+TEST(what_is_not_given_has_its_default)
+{
+	struct line l;
+
+	accept(&l, "run");
+	assert_string_equal(l.o.target, "local");
+	assert_int_equal(l.o.log_level, LOG_WARN);
+	assert_int_equal(l.o.timeout_s, 0);
+	assert_int_equal(l.o.jobs, 0);
+	assert_null(l.o.run_dir);
+	assert_null(l.o.key_file);
+	assert_false(l.o.network || l.o.network_off || l.o.json || l.o.dry_run);
+	options_release(&l.o);
+}
+
+/* --- mistakes --- */
+
+TEST(an_unknown_option_is_told_with_the_nearest)
+{
+	assert_refused("run --taget x", ERR_USAGE,
+	               "run: unknown option '--taget' (did you mean '--target'?); see farstep run "
+	               "--help");
+	assert_refused("run --jsno", ERR_USAGE,
+	               "run: unknown option '--jsno' (did you mean '--json'?); see farstep run "
+	               "--help");
+	assert_refused("run --completely-different=1", ERR_USAGE,
+	               "run: unknown option '--completely-different'; see farstep run --help");
+	/* Only what the command takes is proposed. */
+	assert_refused("ps --taget x", ERR_USAGE,
+	               "ps: unknown option '--taget'; see farstep ps --help");
+}
+
+TEST(an_unknown_target_names_the_valid_ones)
+{
+	assert_refused("run --target lcoal", ERR_USAGE,
+	               "unknown target 'lcoal' (did you mean 'local'?); there are local, native, "
+	               "unix:PATH, ws://HOST:PORT");
+	assert_refused("run --target http://x", ERR_USAGE,
+	               "unknown target 'http://x'; there are local, native, unix:PATH, "
+	               "ws://HOST:PORT");
+}
+
+TEST(wrong_values_are_told)
+{
+	assert_refused("run --timeout 0", ERR_USAGE,
+	               "--timeout '0': want a number from 1 to 2592000");
+	assert_refused("run --timeout 1h", ERR_USAGE,
+	               "--timeout '1h': want a number from 1 to 2592000");
+	assert_refused("run -j 65", ERR_USAGE, "-j '65': want a number from 1 to 64");
+	assert_refused("run -jx", ERR_USAGE, "-j 'x': want a number from 1 to 64");
+	assert_refused("run -j 99999999999999999999", ERR_USAGE, NULL);
+	assert_refused("run --log-level loud", ERR_USAGE,
+	               "--log-level 'loud': want error, warn, info or debug");
+	assert_refused("run --log-format xml", ERR_USAGE, "--log-format 'xml': want text or json");
+	assert_refused("run --json=1", ERR_USAGE, "--json takes no value");
+	assert_refused("run --out", ERR_USAGE, "--out needs DIR");
+	assert_refused("run --out --json", ERR_USAGE, "--out needs DIR");
+	assert_refused("run --env A", ERR_USAGE, "--env 'A': want NAME=VALUE");
+	assert_refused("run --env =b", ERR_USAGE, "'' is no name of a variable");
+	assert_refused("run --pass-env ABSENT", ERR_USAGE,
+	               "--pass-env ABSENT: the variable is not set");
+	assert_refused("run --secret ABSENT", ERR_USAGE,
+	               "--secret ABSENT: the variable is not set");
+}
+
+TEST(a_network_that_cannot_be_kept_away_is_refused)
+{
+	struct line l;
+
+	assert_refused("run --network off --target native", ERR_POLICY,
+	               "--network off: target native cannot keep the network away");
+	assert_refused("run --target unix:/s --network off", ERR_POLICY, NULL);
+	assert_int_equal(err_exit(ERR_POLICY), 10);
+	accept(&l, "run --network off --network on --target native");
+	assert_true(l.o.network);
+	options_release(&l.o);
+}
+
+/* --- variables --- */
+
+TEST(variables_come_in_their_order_and_secrets_are_marked)
+{
+	struct line l;
+	char *text;
+
+	accept(&l, "run --env A=1=2 --pass-env PASSED --secret PASSED --env A= p");
+	assert_int_equal(l.o.n_env, 4);
+	assert_string_equal(l.o.env[0].name, "A");
+	assert_string_equal(l.o.env[0].value, "1=2");
+	assert_false(l.o.env[1].secret);
+	assert_string_equal(l.o.env[2].value, "passed-value");
+	assert_true(l.o.env[2].secret);
+	assert_ok(env_json(&l.o, false, &text, &l.e), &l.e);
+	assert_string_equal(text, "{\"A\":\"\"}"); /* the last counts, of all */
+	env_json_free(text);
+	assert_ok(env_json(&l.o, true, &text, &l.e), &l.e);
+	assert_string_equal(text, "{\"PASSED\":\"passed-value\"}");
+	env_json_free(text);
+	options_release(&l.o);
+	accept(&l, "run p");
+	assert_ok(env_json(&l.o, true, &text, &l.e), &l.e);
+	assert_null(text);
+	options_release(&l.o);
+}
+
+TEST(values_given_on_the_command_line_are_taken_out_of_it)
+{
+	struct line l;
+
+	accept(&l, "run --env TOKEN=verysecret --env=B=othersecret p");
+	assert_string_equal(l.argv[2], "TOKEN=**********");
+	assert_string_equal(l.argv[3], "--env=B=***********");
+	assert_string_equal(l.o.env[0].value, "verysecret");
+	assert_string_equal(l.o.env[1].value, "othersecret");
+	options_release(&l.o);
+}
+
+TEST(a_file_of_variables_is_read)
+{
+	static const char text[] = "# comment\n\n  A=1\nB=x y=z \r\nC=\n";
+	static const char bad[] = "A=1\nnothing\n";
+	struct err e = ERR_INIT;
+	struct line l;
+
+	assert_ok(fs_write(AT_FDCWD, "good.env", text, strlen(text), 0600, false, &e), &e);
+	assert_ok(fs_write(AT_FDCWD, "bad.env", bad, strlen(bad), 0600, false, &e), &e);
+	accept(&l, "run --env-from good.env p");
+	assert_int_equal(l.o.n_env, 3);
+	assert_string_equal(l.o.env[0].name, "A");
+	assert_string_equal(l.o.env[1].value, "x y=z ");
+	assert_string_equal(l.o.env[2].value, "");
+	options_release(&l.o);
+	assert_refused("run --env-from bad.env", ERR_USAGE,
+	               "--env-from bad.env: line 2: want NAME=VALUE");
+	assert_refused("run --env-from no.env", ERR_USAGE, NULL);
+}
+
+TEST(variables_have_a_bound)
+{
+	static char text[LIMIT_ENV * 8 + 64];
+	struct err e = ERR_INIT;
+	size_t n = 0;
+
+	for (int i = 0; i <= LIMIT_ENV; i++)
+		n += (size_t)sprintf(text + n, "V%d=\n", i);
+	assert_ok(fs_write(AT_FDCWD, "many.env", text, n, 0600, false, &e), &e);
+	assert_refused("run --env-from many.env", ERR_USAGE,
+	               "--env-from many.env: over 1024 variables");
+}
+
+/* --- what counts more --- */
+
+TEST(an_option_counts_more_than_the_environment_and_that_more_than_the_default)
+{
+	struct line l;
+
+	setenv("FARSTEP_TARGET", "native", 1);
+	setenv("FARSTEP_LOG_LEVEL", "debug", 1);
+	accept(&l, "run p");
+	assert_string_equal(l.o.target, "native");
+	assert_int_equal(l.o.log_level, LOG_DEBUG);
+	options_release(&l.o);
+	accept(&l, "run --target local --log-level error p");
+	assert_string_equal(l.o.target, "local");
+	assert_int_equal(l.o.log_level, LOG_ERROR);
+	options_release(&l.o);
+	setenv("FARSTEP_TARGET", "", 1); /* as if it were not there */
+	setenv("FARSTEP_LOG_LEVEL", "", 1);
+	accept(&l, "run p");
+	assert_string_equal(l.o.target, "local");
+	assert_int_equal(l.o.log_level, LOG_WARN);
+	options_release(&l.o);
+}
+
+TEST(a_wrong_variable_is_told_by_name)
+{
+	setenv("FARSTEP_TARGET", "lcoal", 1);
+	assert_refused("run p", ERR_USAGE,
+	               "FARSTEP_TARGET: unknown target 'lcoal' (did you mean 'local'?); there are "
+	               "local, native, unix:PATH, ws://HOST:PORT");
+	unsetenv("FARSTEP_TARGET");
+	setenv("FARSTEP_LOG_LEVEL", "loud", 1);
+	assert_refused("ps", ERR_USAGE,
+	               "FARSTEP_LOG_LEVEL 'loud': want error, warn, info or debug");
+}
+
+TEST(a_variable_that_an_option_outdoes_is_not_looked_at)
+{
+	struct line l;
+
+	setenv("FARSTEP_TARGET", "docker", 1);
+	setenv("FARSTEP_LOG_LEVEL", "loud", 1);
+	accept(&l, "run --target native --log-level info p");
+	assert_string_equal(l.o.target, "native");
+	assert_int_equal(l.o.log_level, LOG_INFO);
+	options_release(&l.o);
+}
+
+TEST(a_target_in_the_environment_is_nothing_to_a_command_that_takes_none)
+{
+	struct line l;
+
+	setenv("FARSTEP_TARGET", "docker", 1);
+	accept(&l, "ps");
+	options_release(&l.o);
+	accept(&l, "doctor");
+	options_release(&l.o);
+	assert_refused("exec true", ERR_UNSUPPORTED, NULL);
+}
+
+TEST(more_or_less_said_stands_above_the_environments_level)
+{
+	struct line l;
+
+	setenv("FARSTEP_LOG_LEVEL", "debug", 1);
+	accept(&l, "run -v p");
+	assert_int_equal(l.o.log_level, LOG_DEBUG); /* more already */
+	assert_int_equal(l.o.verbose, 1);
+	options_release(&l.o);
+	accept(&l, "run -q p");
+	assert_int_equal(l.o.log_level, LOG_ERROR);
+	assert_int_equal(l.o.verbose, -1);
+	options_release(&l.o);
+	unsetenv("FARSTEP_LOG_LEVEL");
+	accept(&l, "run -v p");
+	assert_int_equal(l.o.log_level, LOG_INFO);
+	options_release(&l.o);
+}
+
+/* --- arguments --- */
+
+TEST(a_command_that_is_executed_keeps_its_own_options)
+{
+	struct line l;
+
+	accept(&l, "exec --target native ls --json -- -l");
+	assert_int_equal(l.o.n_args, 4);
+	assert_string_equal(l.o.args[0], "ls");
+	assert_string_equal(l.o.args[1], "--json");
+	assert_string_equal(l.o.args[2], "--");
+	options_release(&l.o);
+	accept(&l, "exec -- --odd");
+	assert_int_equal(l.o.n_args, 1);
+	assert_string_equal(l.o.args[0], "--odd");
+	options_release(&l.o);
+}
+
+TEST(options_may_follow_arguments_and_two_dashes_end_them)
+{
+	struct line l;
+
+	accept(&l, "run p.yaml --json -- --strange");
+	assert_true(l.o.json);
+	assert_int_equal(l.o.n_args, 2);
+	assert_string_equal(l.o.args[1], "--strange");
+	options_release(&l.o);
+	accept(&l, "run -");
+	assert_string_equal(l.o.args[0], "-");
+	options_release(&l.o);
+}
+
+#define test(name) cmocka_unit_test_setup(name, no_variables)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		test(every_option_is_taken_by_its_commands_and_by_no_other),
+		test(what_is_not_built_is_refused_by_name_with_exit_10),
+		test(values_are_where_they_belong),
+		test(what_is_not_given_has_its_default),
+		test(an_unknown_option_is_told_with_the_nearest),
+		test(an_unknown_target_names_the_valid_ones),
+		test(wrong_values_are_told),
+		test(a_network_that_cannot_be_kept_away_is_refused),
+		test(variables_come_in_their_order_and_secrets_are_marked),
+		test(values_given_on_the_command_line_are_taken_out_of_it),
+		test(a_file_of_variables_is_read),
+		test(variables_have_a_bound),
+		test(an_option_counts_more_than_the_environment_and_that_more_than_the_default),
+		test(a_wrong_variable_is_told_by_name),
+		test(a_variable_that_an_option_outdoes_is_not_looked_at),
+		test(a_target_in_the_environment_is_nothing_to_a_command_that_takes_none),
+		test(more_or_less_said_stands_above_the_environments_level),
+		test(a_command_that_is_executed_keeps_its_own_options),
+		test(options_may_follow_arguments_and_two_dashes_end_them),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
