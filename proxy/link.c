@@ -410,10 +410,25 @@ static void on_renew_due(struct loop_timer *t)
 	loop_timer_start(l->loop, &l->renew, LEASE_RENEW_MS, on_renew_due, NULL);
 }
 
+/* What the worker says is not ours: it may say anything. */
+static int note_sandbox(struct link *l, const json *result, struct err *e)
+{
+	const char *sandbox = NULL;
+
+	if (json_req_str(result, "result", "sandbox", &sandbox, e) < 0)
+		return err_set(e, ERR_PROTO, 0, "%s: %s", l->open_call.method, e->msg);
+	if (strlen(sandbox) >= sizeof(l->sandbox))
+		return err_set(e, ERR_PROTO, 0, "%s: result.sandbox has more than %zu bytes",
+		               l->open_call.method, sizeof(l->sandbox) - 1);
+	memcpy(l->sandbox, sandbox, strlen(sandbox) + 1);
+	return 0;
+}
+
 static void on_opened(struct call *c, const json *result, const struct err *error)
 {
 	struct link *l = (struct link *)((char *)c - offsetof(struct link, open_call));
 	bool again = l->was_up;
+	struct err e = ERR_INIT;
 
 	if (!result) {
 		/* The answer to our first open was lost with its connection. */
@@ -425,7 +440,10 @@ static void on_opened(struct call *c, const json *result, const struct err *erro
 		fatal(l, error);
 		return;
 	}
-	snprintf(l->sandbox, sizeof(l->sandbox), "%s", json_string(json_get(result, "sandbox")));
+	if (note_sandbox(l, result, &e) < 0) {
+		fatal(l, &e);
+		return;
+	}
 	l->state = LINK_UP;
 	l->resume = l->was_up = true;
 	l->retry_ms = FIRST_RETRY_MS * 20;
