@@ -7,6 +7,11 @@
 
 #include "protocol/base/cleanup.h"
 
+enum {
+	JSON_DEPTH = 64, /* deeper than a tree may be: that is told with its line */
+	UNIT_MAX = 6,    /* what one byte of JSON may become */
+};
+
 /* An open list or mapping. */
 struct level {
 	struct tree *node;
@@ -403,7 +408,8 @@ static int build(struct builder *b)
 	return 0;
 }
 
-struct tree *tree_parse(const char *text, size_t len, const struct tree_sink *sink, struct err *e)
+static struct tree *parse_yaml(const char *text, size_t len, const struct tree_sink *sink,
+                               struct err *e)
 {
 	struct builder b = { .text = text, .sink = sink, .e = e };
 	struct tree *ret = NULL;
@@ -422,5 +428,29 @@ struct tree *tree_parse(const char *text, size_t len, const struct tree_sink *si
 		yaml_event_delete(&b.event);
 	yaml_parser_delete(&b.parser);
 	tree_free(b.root);
+	return ret;
+}
+
+static bool is_json(const char *text, size_t len)
+{
+	size_t blank = 0;
+
+	while (blank < len && strchr(" \t\r\n", text[blank]) && text[blank])
+		blank++;
+	return blank < len && (text[blank] == '{' || text[blank] == '[') &&
+	       json_check(text, len, len, JSON_DEPTH, NULL) == 0;
+}
+
+struct tree *tree_parse(const char *text, size_t len, const struct tree_sink *sink, struct err *e)
+{
+	struct tree *ret = NULL;
+	struct buf yaml;
+
+	if (!is_json(text, len))
+		return parse_yaml(text, len, sink, e);
+	buf_init(&yaml, UNIT_MAX * len);
+	if (yaml_from_json(text, len, &yaml, e) == 0)
+		ret = parse_yaml((const char *)buf_data(&yaml), buf_len(&yaml), sink, e);
+	buf_release(&yaml);
 	return ret;
 }

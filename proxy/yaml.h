@@ -5,6 +5,7 @@
  *
  * Plain scalars are typed as in JSON: true, false, null (also ~ and nothing at all) and numbers
  * as JSON writes them; everything else, `yes`, `no`, `on`, `007` and `1_000` too, is a string.
+ * A text that is JSON means what JSON means by it.
  * Refused: anchors and aliases, tags, duplicate keys, keys that are no scalars, NUL characters,
  * more than one document, more than YAML_DEPTH levels or YAML_NODES nodes. */
 #ifndef FARSTEP_PROXY_YAML_H
@@ -35,6 +36,10 @@ struct tree_sink {
 	void (*on_mistake)(void *arg, int line, const char *what);
 	void *arg;
 };
+
+/* Valid JSON as YAML that means the same, line by line: characters that YAML refuses or takes for
+ * ends of lines are escaped, pairs of surrogates become their character, "\/" becomes "/". */
+int yaml_from_json(const char *text, size_t len, struct buf *out, struct err *e);
 
 /* NULL when it is no YAML (then that is told too) or memory runs out (e).  An empty text is
  * a node of TREE_NULL.  The caller frees. */

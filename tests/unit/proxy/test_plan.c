@@ -508,6 +508,24 @@ TEST(a_printed_plan_is_a_pipeline_file_that_says_the_same)
 	buf_release(&two);
 }
 
+/* Characters that YAML writes as escapes only. */
+TEST(a_printed_plan_says_the_same_whatever_its_characters_are)
+{
+	struct plan *p = parse_ok("steps: [{id: a, driver: shell, config: {script: "
+	                          "\"\\x7f\\x80\\N\\L\\P\\uFEFF\\uFFFE\\U0001F600\\e\"}}]\n");
+	struct plan *again;
+	struct err e = ERR_INIT;
+	struct buf out;
+
+	buf_init(&out, 4096);
+	assert_ok(plan_print(p, &out, &e), &e);
+	again = parse_ok(buf_cstr(&out, NULL));
+	assert_string_equal(p->steps[0].config, again->steps[0].config);
+	plan_free(p);
+	plan_free(again);
+	buf_release(&out);
+}
+
 TEST(a_loaded_plan_knows_its_place)
 {
 	struct temp_dir t CLEANUP(temp_dir_release) = temp_dir();
@@ -603,6 +621,7 @@ int main(void)
 		cmocka_unit_test(what_is_not_built_is_refused_by_name_with_exit_10),
 		cmocka_unit_test(with_a_mistake_beside_it_the_file_is_wrong),
 		cmocka_unit_test(a_printed_plan_is_a_pipeline_file_that_says_the_same),
+		cmocka_unit_test(a_printed_plan_says_the_same_whatever_its_characters_are),
 		cmocka_unit_test(a_loaded_plan_knows_its_place),
 		cmocka_unit_test(a_file_that_cannot_be_read_is_a_mistake_of_the_caller),
 		cmocka_unit_test(the_nearest_name_is_what_was_meant_or_nothing),

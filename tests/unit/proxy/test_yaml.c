@@ -144,6 +144,31 @@ TEST(json_is_read_as_it_is)
 	            "{a:[1,true,~,'s',{b:{}}],c:-1.5e3}");
 }
 
+TEST(json_means_what_json_means)
+{
+	/* What YAML folds, refuses or does not know. */
+	assert_tree("[\"a\xe2\x80\xa8"
+	            "b\xe2\x80\xa9"
+	            "c\xc2\x85"
+	            "d\"]",
+	            "['a\xe2\x80\xa8"
+	            "b\xe2\x80\xa9"
+	            "c\xc2\x85"
+	            "d']");
+	assert_tree("[\"\x7f\xc2\x80\xef\xbb\xbf\xef\xbf\xbf\"]",
+	            "['\x7f\xc2\x80\xef\xbb\xbf\xef\xbf\xbf']");
+	assert_tree("[\"\\ud83d\\ude00\\u00e9\\/\\\\u\\b\\f\\n\\r\\t\\\"\"]",
+	            "['\xf0\x9f\x98\x80\xc3\xa9/\\u\b\f\n\r\t\"']");
+	assert_tree(" \n{\"k\xe2\x80\xa8\":\"\xf0\x9f\x98\x80\"}\n",
+	            "{k\xe2\x80\xa8:'\xf0\x9f\x98\x80'}");
+}
+
+TEST(json_with_a_mistake_is_told_as_yaml)
+{
+	assert_told("{\"a\": 1,\n\"a\": 2}\n", "2: duplicate key 'a' (first in line 1)\n", true);
+	assert_told("{\"a\": \"b\\u0000\"}\n", "1: a NUL character\n", true);
+}
+
 TEST(nodes_know_their_lines)
 {
 	static const char text[] = "# first\na: 1\nb:\n  - x\n  -\n    y: 2\n";
@@ -315,6 +340,8 @@ int main(void)
 		cmocka_unit_test(quotes_make_a_string_of_anything),
 		cmocka_unit_test(lists_and_mappings_keep_their_order),
 		cmocka_unit_test(json_is_read_as_it_is),
+		cmocka_unit_test(json_means_what_json_means),
+		cmocka_unit_test(json_with_a_mistake_is_told_as_yaml),
 		cmocka_unit_test(nodes_know_their_lines),
 		cmocka_unit_test(numbers_are_what_they_say),
 		cmocka_unit_test(what_can_hide_or_repeat_a_value_is_refused_with_its_line),
