@@ -127,7 +127,11 @@ int run_journal_step(struct run *r, const struct run_step *s,
 int run_receipt_write(struct run *r, const struct run_step *s, struct err *e);
 int run_status_print(const struct run *r, bool with_dir, struct buf *out, struct err *e);
 int run_status_write(struct run *r, struct err *e);
+/* Why the run is no success, masked: a step's own words may be in it. */
+void run_error_text(const struct run *r, char out[sizeof(((struct err *)0)->msg)]);
 int run_masked_write(struct run *r, const char *path, const char *text, size_t n, struct err *e);
+/* The same for a JSON text, by its values. */
+int run_masked_json(struct run *r, const char *path, const char *text, size_t n, struct err *e);
 
 /* ---- send.c ---- */
 struct sending *sending_start(struct run *r, struct err *e);

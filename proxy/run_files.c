@@ -13,6 +13,7 @@
 #include "protocol/base/fs.h"
 #include "protocol/base/log.h"
 #include "protocol/lines.h"
+#include "proxy/mask_json.h"
 #include "proxy/run.h"
 
 #define JOURNAL_FILE "journal/run.json"
@@ -23,17 +24,28 @@ static const char *const phase_names[PHASES] = { "create_ms", "start_ms", "ready
 	                                         "upload_ms", "run_ms",   "collect_ms",
 	                                         "destroy_ms" };
 
-int run_masked_write(struct run *r, const char *path, const char *text, size_t n, struct err *e)
+static int masked_write(struct run *r, const char *path, const char *text, size_t n, bool is_json,
+                        struct err *e)
 {
 	struct buf out;
 	int ret;
 
 	buf_init(&out, 16 * (n + 4096));
-	ret = mask_text(r->secrets, text, n, &out, e);
+	ret = (is_json ? mask_json : mask_text)(r->secrets, text, n, &out, e);
 	if (ret == 0)
 		ret = fs_write(r->dir.fd, path, buf_data(&out), buf_len(&out), 0600, false, e);
 	buf_release(&out);
 	return ret < 0 ? err_wrap(e, "%s", path) : 0;
+}
+
+int run_masked_write(struct run *r, const char *path, const char *text, size_t n, struct err *e)
+{
+	return masked_write(r, path, text, n, false, e);
+}
+
+int run_masked_json(struct run *r, const char *path, const char *text, size_t n, struct err *e)
+{
+	return masked_write(r, path, text, n, true, e);
 }
 
 /* One line, one write: a crash leaves it whole or not at all. */
@@ -60,7 +72,7 @@ int run_files_write_plan(struct run *r, struct err *e)
 		const struct plan_step *s = &r->plan->steps[i];
 
 		snprintf(path, sizeof(path), "cfg/%s.json", s->id);
-		ret = run_masked_write(r, path, s->config, strlen(s->config), e);
+		ret = run_masked_json(r, path, s->config, strlen(s->config), e);
 	}
 	if (ret < 0)
 		return -1;
@@ -331,8 +343,22 @@ static void print_artifacts(const struct run *r, struct jw *w)
 	jw_end(w);
 }
 
+void run_error_text(const struct run *r, char out[sizeof(((struct err *)0)->msg)])
+{
+	struct buf text;
+
+	buf_init(&text, 16 * sizeof(r->error.msg));
+	if (mask_text(r->secrets, r->error.msg, strlen(r->error.msg), &text, NULL) < 0)
+		buf_reset(&text); /* rather nothing than a secret */
+	snprintf(out, sizeof(r->error.msg), "%.*s", (int)buf_len(&text),
+	         (const char *)buf_data(&text));
+	buf_release(&text);
+}
+
 static void print_error(const struct run *r, struct jw *w)
 {
+	char text[sizeof(r->error.msg)];
+
 	jw_key(w, "error");
 	if (!r->error.code) {
 		jw_null(w);
@@ -340,7 +366,8 @@ static void print_error(const struct run *r, struct jw *w)
 	}
 	jw_obj(w);
 	jw_kstr(w, "class", err_name(r->error.code));
-	jw_kstr(w, "message", r->error.msg);
+	run_error_text(r, text);
+	jw_kstr(w, "message", text);
 	jw_kstr(w, "admitted", admitted_name(r->error.admitted));
 	jw_kstr(w, "retry", err_retry(r->error.code));
 	jw_end(w);
@@ -348,6 +375,7 @@ static void print_error(const struct run *r, struct jw *w)
 
 int run_status_print(const struct run *r, bool with_dir, struct buf *out, struct err *e)
 {
+	char text[sizeof(r->error.msg)];
 	struct jw w;
 	int64_t completed = 0;
 
@@ -362,7 +390,8 @@ int run_status_print(const struct run *r, bool with_dir, struct buf *out, struct
 	jw_kbool(&w, "ok", r->finished && r->exit_code == 0);
 	if (r->finished)
 		jw_kint(&w, "exit_code", r->exit_code);
-	jw_kstr(&w, "reason", r->error.code ? r->error.msg : r->finished ? "done" : "running");
+	run_error_text(r, text);
+	jw_kstr(&w, "reason", r->error.code ? text : r->finished ? "done" : "running");
 	jw_kstr(&w, "target", r->o->target);
 	jw_kstr(&w, "sandbox_id", r->has_sandbox ? r->sandbox.id : NULL);
 	jw_kint(&w, "steps_total", (int64_t)r->plan->n_steps);
@@ -391,8 +420,7 @@ int run_status_write(struct run *r, struct err *e)
 	buf_init(&b, STEPS_MAX);
 	ret = run_status_print(r, false, &b, e);
 	if (ret == 0)
-		ret = run_masked_write(r, "status.json", (const char *)buf_data(&b), buf_len(&b),
-		                       e);
+		ret = run_masked_json(r, "status.json", (const char *)buf_data(&b), buf_len(&b), e);
 	buf_release(&b);
 	return ret;
 }

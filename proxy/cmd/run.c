@@ -49,10 +49,13 @@ static void print_result(const struct run *r)
 
 static void report(const struct run *r)
 {
+	char text[sizeof(r->error.msg)];
+
+	run_error_text(r, text);
 	if (r->o->json)
 		print_result(r);
 	if (r->error.code && !r->o->json)
-		fprintf(stderr, "farstep: %s: %s\n", err_name(r->error.code), r->error.msg);
+		fprintf(stderr, "farstep: %s: %s\n", err_name(r->error.code), text);
 	if (r->o->verbose >= 0 && !r->o->json)
 		fprintf(stderr, "%s: %s (exit %d)\n", r->run, r->dir.path, r->exit_code);
 	if (r->taken_over)

@@ -62,6 +62,21 @@ def results():
     ok({k: v for k, v in result.items() if k != "run_dir"} == status, "and the same as status.json", status)
 
 
+def secrets():
+    """A step's own words about why it failed may hold a secret, even one that JSON escapes."""
+    secret, port = 'pa"ss\\word-\u00e9-4711', "100"
+    p = pipeline("told", [shell("s", "printf '{\"type\":\"complete\",\"success\":false,\"error\":%s}\\n' \"$WHY\" >&3")])
+    env = dict(os.environ, SECRET=secret, PORT=port, WHY=json.dumps("the password is " + secret))
+    for args in ((), ("--json",)):
+        got = call("run", "--run-dir", "runs-told", "--secret", "SECRET", "--secret", "PORT", "--env", "WHY=" + env["WHY"], *args, p, env=env)
+        run_dir = "runs-told/" + max(d for d in os.listdir("runs-told") if d[0] != ".")
+        told = got.stdout + got.stderr + open(run_dir + "/status.json", "rb").read() + open(run_dir + "/events.jsonl", "rb").read()
+        ok(got.returncode == 1 and b"***MASKED***" in told and not any(w in told for w in (b"ss\\\\word", b"ss\\word", b'pa\\"', b'pa"ss')),
+           "no secret is in what a failed run prints and writes (%s)" % (args or "plain"), told)
+        status = json.load(open(run_dir + "/status.json"))
+        ok(status["steps"][0]["status"] == "error" and status["error"]["message"].count("***MASKED***") == 1, "and a secret of digits breaks no number", status)
+
+
 def said_by_worker(key, path, run_id):
     """The events of a session as the worker tells them, to whoever observes it."""
     c = WS(path)
@@ -122,5 +137,6 @@ def events():
 
 targets()
 results()
+secrets()
 events()
 done()
