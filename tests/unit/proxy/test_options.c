@@ -7,6 +7,13 @@
 #include "proxy/env_json.h"
 #include "proxy/options.h"
 
+/* Those of the program are in its main.c. */
+const struct command commands[] = {
+	{ "run", "PIPELINE", "runs it", "  farstep run p.yaml\n", 1, 1, NULL },
+	{ "exec", "-- CMD", "executes it", NULL, 1, -1, NULL },
+	{ 0 },
+};
+
 /* A command line is a text: words by blanks.  The words may be written to, as argv's may. */
 struct line {
 	char text[1024];
@@ -435,6 +442,50 @@ TEST(options_may_follow_arguments_and_two_dashes_end_them)
 	options_release(&l.o);
 }
 
+/* --- help --- */
+
+/* What help_print writes; the caller frees. */
+static char *help_of(const char *command)
+{
+	int saved = fcntl(1, F_DUPFD_CLOEXEC, 10);
+	int fd = open("help", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	struct err e = ERR_INIT;
+	struct buf b;
+	char *ret;
+
+	fflush(stdout);
+	dup2(fd, 1);
+	help_print(command);
+	fflush(stdout);
+	dup2(saved, 1);
+	close(saved);
+	close(fd);
+	buf_init(&b, 64 * 1024);
+	assert_ok(fs_read(AT_FDCWD, "help", 64 * 1024, &b, &e), &e);
+	ret = buf_take_str(&b, &e);
+	buf_release(&b);
+	return ret;
+}
+
+TEST(help_names_what_a_command_takes_and_nothing_else)
+{
+	auto_free char *run = help_of("run"), *exec = help_of("exec");
+	auto_free char *none = help_of("nothing"), *all = help_of(NULL);
+
+	assert_non_null(strstr(run, "usage: farstep run [OPTIONS] PIPELINE\n\nruns it\n"));
+	assert_non_null(strstr(run, "  --target TARGET "));
+	assert_non_null(strstr(run, "  --dry-run "));
+	assert_null(strstr(run, "--status-file"));
+	assert_null(strstr(run, "--keep")); /* not built: not offered */
+	assert_non_null(strstr(run, "\nexamples:\n  farstep run p.yaml\n"));
+	assert_non_null(strstr(exec, "  --status-file FILE "));
+	assert_null(strstr(exec, "--dry-run"));
+	assert_null(strstr(exec, "examples"));
+	assert_string_equal(none, "");
+	assert_non_null(strstr(all, "\n  run       PIPELINE         runs it\n"));
+	assert_non_null(strstr(all, "exit codes: 0 proved success"));
+}
+
 #define test(name) cmocka_unit_test_setup(name, no_variables)
 
 int main(void)
@@ -459,6 +510,7 @@ int main(void)
 		test(more_or_less_said_stands_above_the_environments_level),
 		test(a_command_that_is_executed_keeps_its_own_options),
 		test(options_may_follow_arguments_and_two_dashes_end_them),
+		test(help_names_what_a_command_takes_and_nothing_else),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
