@@ -3,7 +3,7 @@
 #
 # farstep-chaos on real links: what each rule does to them, and that the same seed does the same.
 #
-# timeout: 120
+# timeout: 300
 
 import os
 import signal
@@ -16,6 +16,8 @@ import threading
 import time
 
 PROGRAM = os.path.join(os.environ.get("BUILD", "build"), "farstep-chaos")
+# What must happen is waited for this long: reached only when it never happens, however busy the machine is.
+NEVER = 60
 failed = 0
 
 
@@ -111,7 +113,7 @@ class Chaos:
         for line in self.process.stdout:
             self.said.append(line.rstrip("\n").split(" ", 1)[1])
 
-    def connect(self, timeout=10):
+    def connect(self, timeout=NEVER):
         if self.address.startswith("unix:"):
             s = socket.socket(socket.AF_UNIX)
             s.connect(self.address[5:])
@@ -124,8 +126,8 @@ class Chaos:
     def stop(self):
         """Ends it; returns what it said, without the times."""
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=10)
-        self.reader.join(timeout=10)
+        self.process.wait(timeout=NEVER)
+        self.reader.join(timeout=NEVER)
         return self.said
 
     def __enter__(self):
@@ -135,7 +137,7 @@ class Chaos:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self.reader.join(timeout=10)
+        self.reader.join(timeout=NEVER)
         self.process.stdin.close()
         self.process.stdout.close()
 
@@ -162,7 +164,7 @@ def send_all(s, data):
         return False
 
 
-def wait_for(condition, seconds=5):
+def wait_for(condition, seconds=NEVER):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -261,10 +263,12 @@ def test_cut_every():
     server = Server(echo)
     with Chaos(server.address, "cut-every 150") as chaos:
         for n in (1, 2):
+            start = time.monotonic()
             s = chaos.connect()
             s.sendall(b"hello")
-            (got, how), took = timed(lambda: receive(s))
-            result(got == b"hello" and how == "reset" and 0.1 < took < 5,
+            got, how = receive(s)
+            took = time.monotonic() - start
+            result(got == b"hello" and how == "reset" and 0.15 <= took < NEVER,
                    f"cut-every resets connection {n} when its time is up", (got, how, took))
 
 
@@ -278,7 +282,7 @@ def test_delay():
             return s.recv(100)
 
         got, took = timed(round_trip)
-        result(got == b"ping" and 0.2 <= took < 5, "delay 100 makes a round trip 200 ms longer", took)
+        result(got == b"ping" and 0.2 <= took < NEVER, "delay 100 makes a round trip 200 ms longer", took)
         s.shutdown(socket.SHUT_WR)
         (got, how), took = timed(lambda: receive(s))
         result(how == "end" and took >= 0.2, "the end of a stream is delayed as well", took)
@@ -295,20 +299,22 @@ def test_rate():
     with Chaos(server.address, "down:rate 100KB/s") as chaos:
         s = chaos.connect()
         (got, how), took = timed(lambda: receive(s))
-        result(got == pattern(60_000) and how == "end" and 0.45 <= took < 5,
+        result(got == pattern(60_000) and how == "end" and 0.45 <= took < NEVER,
                "rate 100 takes 0.6 s for 60 KB", (len(got), how, took))
 
 
 def test_stall():
     server = Server(source(20_000))
     with Chaos(server.address, "down:stall 400@5000") as chaos:
+        start = time.monotonic()
         s = chaos.connect()
         head = b""
         while len(head) < 5000:
             head += s.recv(5000 - len(head))
-        _, took = timed(lambda: s.recv(1, socket.MSG_PEEK))
+        s.recv(1, socket.MSG_PEEK)
+        took = time.monotonic() - start
         rest, how = receive(s)
-        result(head + rest == pattern(20_000) and how == "end" and 0.3 <= took < 5,
+        result(head + rest == pattern(20_000) and how == "end" and 0.4 <= took < NEVER,
                "stall stops everything behind so many bytes for its time, and loses nothing", (took, len(rest), how))
         said = chaos.stop()
         result("conn 1 down stall 400@5000" in said, "it says where it stalled", said)
@@ -387,14 +393,15 @@ def test_one_byte():
 
 def test_together():
     server = Server(sink)
-    with Chaos(server.address, "delay 50", "rate 200", "up:corrupt@10 up:cut@50000", "one-byte") as chaos:
+    # Few bytes, because each is a write and a read of its own: the work is bounded, not the time.
+    with Chaos(server.address, "delay 50", "rate 20", "up:corrupt@10 up:cut@5000", "one-byte") as chaos:
         s = chaos.connect()
-        send_all(s, pattern(100_000))
+        send_all(s, pattern(10_000))
         (_, how), took = timed(lambda: receive(s))
         wait_for(server.ended)
-        got, want = bytes(server.got[0]), pattern(50_000)
+        got, want = bytes(server.got[0]), pattern(5_000)
         wrong = [i for i in range(len(got)) if i >= len(want) or got[i] != want[i]]
-        result(len(got) == 50_000 and wrong == [10] and how == "reset" and took >= 0.2,
+        result(len(got) == 5_000 and wrong == [10] and how == "reset" and took >= 0.25,
                "rules work together", (len(got), wrong, how, took))
 
 
@@ -451,7 +458,7 @@ def test_seed():
 
 def run(*arguments):
     return subprocess.run([PROGRAM, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=10)
+                          stderr=subprocess.PIPE, text=True, timeout=NEVER)
 
 
 def test_program(directory):
@@ -482,7 +489,7 @@ def test_program(directory):
     with Chaos(server.address, with_parent=True) as chaos:
         chaos.process.stdin.close()
         try:
-            code = chaos.process.wait(timeout=5)
+            code = chaos.process.wait(timeout=NEVER)
         except subprocess.TimeoutExpired:
             code = None
         result(code == 0, "with --with-parent it ends when standard input closes", code)
