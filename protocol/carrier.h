@@ -83,6 +83,17 @@ static inline bool carrier_has_room(const struct carrier *c)
 	return !c->closing && c->queued_bulk < LIMIT_SEND_QUEUE;
 }
 
+/* How many bytes the next DATA frame may carry: no more than this connection has carried in
+ * all, from CARRIER_FIRST_PIECE on.  A frame that is cut is lost whole, so on a link that never
+ * lives long full frames would never come through. */
+#define CARRIER_FIRST_PIECE 4096
+static inline uint64_t carrier_piece(const struct carrier *c)
+{
+	uint64_t n = c->bytes_out + c->queued;
+
+	return n < CARRIER_FIRST_PIECE ? CARRIER_FIRST_PIECE : n < LIMIT_DATA ? n : LIMIT_DATA;
+}
+
 /* For drivers: the next frame to write, NULL if none; give it back with carrier_written. */
 struct out_frame *carrier_take(struct carrier *c);
 void carrier_written(struct carrier *c, struct out_frame *f);

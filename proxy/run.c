@@ -98,10 +98,11 @@ void run_steps_finish(struct run *r)
 	r->close_call.method = "session.close";
 	r->close_call.on_done = on_closed;
 	/* A provider's sandbox is about to go, with everything in it: no need to ask it first. */
-	if (r->provider || !link_is_up(r->link)) {
+	if (r->provider) {
 		leave_loop(r);
 		return;
 	}
+	/* A link that is down just now gets the same time to come back. */
 	link_call(r->link, &r->close_call);
 	loop_timer_start(r->loop, &r->shutdown, CLOSE_MS, on_shutdown_late, NULL);
 }
@@ -189,6 +190,7 @@ static void on_up(void *arg, const json *hello, const json *result, bool again)
 	json_opt_str(result, "", "sandbox", &sandbox, NULL);
 	if (again) {
 		event(r, "reattached", "{\"generation\":%lld}", (long long)generation);
+		run_steps_resume(r);
 		return;
 	}
 	if (!r->has_sandbox) {
@@ -252,6 +254,11 @@ static void on_fatal(void *arg, const struct err *e)
 
 	if (e->code == ERR_REPLACED) {
 		take_over(r, e->msg);
+		return;
+	}
+	/* All is home and the session was to end: that it has ended is the answer. */
+	if (r->close_call.method) {
+		leave_loop(r);
 		return;
 	}
 	if (!r->error.code || e->code != ERR_LOST)

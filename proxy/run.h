@@ -113,6 +113,8 @@ void run_display_open(struct run *r); /* by the options: -q, -v, --json, a termi
 /* ---- run_steps.c ---- */
 void run_steps_begin(struct run *r); /* the package is there: start what may start */
 void run_steps_events(struct run *r, uint64_t wseq);
+/* The link is back after it was down. */
+void run_steps_resume(struct run *r);
 void run_steps_cancel(struct run *r);
 bool run_step_cancel(struct run *r, const char *step);
 void run_steps_release(struct run *r);

@@ -341,6 +341,13 @@ void run_steps_events(struct run *r, uint64_t wseq)
 			step_run_events(&r->steps[i].sr, wseq);
 }
 
+void run_steps_resume(struct run *r)
+{
+	for (size_t i = 0; i < r->plan->n_steps; i++)
+		if (r->steps[i].started && !r->steps[i].finished)
+			step_run_resume(&r->steps[i].sr);
+}
+
 /* ---- cancelling ---- */
 
 struct cancel_call {

@@ -36,6 +36,8 @@ static bool send_one(struct sending *s)
 	if (!c || !s->out.channel || !carrier_has_room(c))
 		return false;
 	n = stream_out_ready(&s->out, s->size);
+	if (n > carrier_piece(c))
+		n = carrier_piece(c);
 	if (!n && !stream_out_end_due(&s->out))
 		return false;
 	f = carrier_frame(c, true, true, FRAME_HEADER + (size_t)n, NULL);

@@ -78,6 +78,8 @@ static bool send_one(struct stdin_source *s)
 	s->out.ended = s->ended;
 	s->out.total = have(s);
 	n = stream_out_ready(&s->out, have(s));
+	if (n > carrier_piece(c))
+		n = carrier_piece(c);
 	if (!n && !stream_out_end_due(&s->out))
 		return false;
 	f = carrier_frame(c, true, true, FRAME_HEADER + (size_t)n, NULL);

@@ -338,6 +338,14 @@ void step_run_events(struct step_run *r, uint64_t wseq)
 	check_done(r);
 }
 
+void step_run_resume(struct step_run *r)
+{
+	if (!r->answered || r->done || r->finish.loop)
+		return;
+	r->answered = false;
+	link_call(r->link, &r->call);
+}
+
 void step_run_release(struct step_run *r)
 {
 	loop_timer_stop(&r->finish);

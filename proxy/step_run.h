@@ -52,6 +52,9 @@ struct step_run {
 void step_run_start(struct step_run *r, struct loop *loop, struct link *l);
 /* Events up to wseq are here: a step waits for those it caused. */
 void step_run_events(struct step_run *r, uint64_t wseq);
+/* The link is back: a step whose answer came but whose bytes did not all come is asked again,
+ * which binds its streams to the new connection. */
+void step_run_resume(struct step_run *r);
 void step_run_release(struct step_run *r);
 
 /* What a signature and a comparison can tell (also used offline by verify). */

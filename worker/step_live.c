@@ -325,6 +325,8 @@ static bool pump_one(struct step *st, struct stream_out *out, uint64_t have)
 
 	if (!out->channel || !carrier_has_room(c->carrier) || (!n && !stream_out_end_due(out)))
 		return false;
+	if (n > carrier_piece(c->carrier))
+		n = carrier_piece(c->carrier);
 	f = carrier_frame(c->carrier, true, true, FRAME_HEADER + (size_t)n, &e);
 	if (!f)
 		return false;

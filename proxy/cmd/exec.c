@@ -69,8 +69,10 @@ static void on_up(void *arg, const json *hello, const json *result, bool again)
 	struct exec *x = arg;
 
 	(void)hello;
-	if (again)
+	if (again) {
+		step_run_resume(&x->sr);
 		return;
+	}
 	if (!x->has_sandbox)
 		snprintf(x->sandbox.id, sizeof(x->sandbox.id), "%s",
 		         json_string(json_get(result, "sandbox")));
