@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "protocol/base/hash.h"
+#include "protocol/crc.h"
+
 /* Below this many queued bulk bytes the upper layer is asked for more. */
 #define LOW_WATER (LIMIT_SEND_QUEUE / 2)
 
@@ -44,7 +47,7 @@ struct out_frame *carrier_frame(struct carrier *c, bool binary, bool bulk, size_
 	if (f && f->room >= n) {
 		c->spare = NULL;
 	} else {
-		f = malloc(sizeof(*f) + CARRIER_HEADROOM + n);
+		f = malloc(sizeof(*f) + CARRIER_HEADROOM + n + CARRIER_SEAL);
 		if (!f) {
 			err_set(e, ERR_NO_MEMORY, 0, "a frame of %zu bytes", n);
 			return NULL;
@@ -134,4 +137,50 @@ void carrier_written(struct carrier *c, struct out_frame *f)
 		free(f);
 	if (bulk && c->queued_bulk <= LOW_WATER && c->on_room)
 		c->on_room(c);
+}
+
+/* The number of the frame is part of what is summed up, so that a lost or doubled one shows. */
+static size_t make_seal(uint64_t number, bool binary, const uint8_t *p, size_t n,
+                        uint8_t seal[CARRIER_SEAL + 1])
+{
+	uint8_t head[8];
+	uint32_t crc;
+
+	for (int i = 0; i < 8; i++)
+		head[i] = (uint8_t)(number >> (56 - 8 * i));
+	crc = crc32c(crc32c(0, head, sizeof(head)), p, n);
+	for (int i = 0; i < 4; i++)
+		head[i] = (uint8_t)(crc >> (24 - 8 * i));
+	if (binary)
+		memcpy(seal, head, 4);
+	else
+		hex_encode(head, 4, (char *)seal);
+	return binary ? 4 : 8;
+}
+
+size_t carrier_seal(const struct carrier *c, struct out_frame *f)
+{
+	uint8_t seal[CARRIER_SEAL + 1];
+	uint8_t *p = out_frame_payload(f);
+	size_t n;
+
+	if (!c->checked)
+		return f->len;
+	n = make_seal(c->frames_out, f->binary, p, f->len, seal);
+	memcpy(p + f->len, seal, n);
+	return f->len + n;
+}
+
+bool carrier_unseal(const struct carrier *c, bool binary, const uint8_t *p, size_t *n)
+{
+	uint8_t seal[CARRIER_SEAL + 1];
+	size_t tail = binary ? 4 : 8;
+
+	if (!c->checked)
+		return true;
+	if (*n < tail)
+		return false;
+	*n -= tail;
+	make_seal(c->frames_in, binary, p, *n, seal);
+	return memcmp(p + *n, seal, tail) == 0;
 }

@@ -21,6 +21,7 @@
 #include "protocol/limits.h"
 
 #define CARRIER_HEADROOM 32 /* bytes before the payload that the driver may overwrite */
+#define CARRIER_SEAL     8  /* bytes behind it, at most, on a carrier that is checked */
 
 enum close_code {
 	CLOSE_DONE = 1000,
@@ -33,13 +34,14 @@ enum close_code {
 	CLOSE_NO_ROOM = 4004,
 	CLOSE_SILENT = 4005,
 	CLOSE_ENDED = 4006,
+	CLOSE_DAMAGED = 4007, /* the link changed or lost a frame: connect again */
 };
 
 struct out_frame {
 	struct out_frame *next;
 	bool binary, bulk;
 	size_t len, room;
-	uint8_t mem[]; /* CARRIER_HEADROOM bytes, then the payload */
+	uint8_t mem[]; /* CARRIER_HEADROOM bytes, the payload, CARRIER_SEAL bytes */
 };
 static inline uint8_t *out_frame_payload(struct out_frame *f)
 {
@@ -64,6 +66,7 @@ struct carrier {
 	size_t queued_bulk;
 	struct out_frame *spare;
 	bool closing;
+	bool checked; /* every frame carries a seal (README 1.3) */
 	uint64_t frames_in, frames_out, bytes_in, bytes_out;
 };
 
@@ -97,5 +100,9 @@ static inline uint64_t carrier_piece(const struct carrier *c)
 /* For drivers: the next frame to write, NULL if none; give it back with carrier_written. */
 struct out_frame *carrier_take(struct carrier *c);
 void carrier_written(struct carrier *c, struct out_frame *f);
+/* Puts the seal behind the payload; how many bytes are to be written. */
+size_t carrier_seal(const struct carrier *c, struct out_frame *f);
+/* Is the frame p[0 .. *n) what was sent, and the next one?  Takes the seal off *n. */
+bool carrier_unseal(const struct carrier *c, bool binary, const uint8_t *p, size_t *n);
 
 #endif

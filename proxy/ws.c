@@ -14,7 +14,9 @@
 _Static_assert(LWS_PRE <= CARRIER_HEADROOM, "headroom of a frame");
 
 #define SUBPROTOCOL "farstep.v1"
-#define FRAME_MAX   LIMIT_TEXT
+#define CHECKED     SUBPROTOCOL ".crc32c" /* the same, every frame sealed */
+#define DATA_MAX    (LIMIT_DATA + FRAME_HEADER + CARRIER_SEAL)
+#define FRAME_MAX   (LIMIT_TEXT + CARRIER_SEAL)
 
 struct peer {
 	struct carrier carrier; /* first member */
@@ -96,7 +98,7 @@ static int on_receive(struct peer *p, const uint8_t *in, size_t len)
 {
 	bool first = lws_is_first_fragment(p->wsi), final = lws_is_final_fragment(p->wsi);
 	bool binary = lws_frame_is_binary(p->wsi);
-	size_t max = binary ? LIMIT_DATA + FRAME_HEADER : LIMIT_TEXT;
+	size_t max = (binary ? LIMIT_DATA + FRAME_HEADER : LIMIT_TEXT) + CARRIER_SEAL;
 
 	if (p->carrier.closing || !p->carrier.on_frame)
 		return 0;
@@ -108,12 +110,15 @@ static int on_receive(struct peer *p, const uint8_t *in, size_t len)
 		return close_now(p, CLOSE_TOO_LARGE, "no memory for the frame");
 	if (!final)
 		return 0;
+	if (!first) {
+		in = buf_data(&p->in);
+		len = buf_len(&p->in);
+	}
+	if (!carrier_unseal(&p->carrier, binary, in, &len))
+		return close_now(p, CLOSE_DAMAGED, "a frame was damaged on its way");
 	p->carrier.frames_in++;
-	if (first)
-		p->carrier.on_frame(&p->carrier, binary, in, len);
-	else
-		p->carrier.on_frame(&p->carrier, binary, buf_data(&p->in), buf_len(&p->in));
-	p->carrier.bytes_in += first ? len : buf_len(&p->in);
+	p->carrier.on_frame(&p->carrier, binary, in, len);
+	p->carrier.bytes_in += len;
 	return 0;
 }
 
@@ -123,7 +128,7 @@ static int on_writeable(struct peer *p)
 
 	if (!f)
 		return p->carrier.closing ? close_as_noted(p) : 0;
-	if (lws_write(p->wsi, out_frame_payload(f), f->len,
+	if (lws_write(p->wsi, out_frame_payload(f), carrier_seal(&p->carrier, f),
 	              f->binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT) < 0)
 		return -1;
 	carrier_written(&p->carrier, f);
@@ -181,6 +186,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 		return add_token(p, wsi, in, len);
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
 		p->open = true;
+		p->carrier.checked = strcmp(lws_get_protocol(wsi)->name, CHECKED) == 0;
 		p->on_open(&p->carrier);
 		return 0;
 	case LWS_CALLBACK_CLIENT_RECEIVE:
@@ -210,8 +216,8 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 }
 
 static const struct lws_protocols protocols[] = {
-	{ SUBPROTOCOL, callback, 0, LIMIT_DATA + FRAME_HEADER, 0, NULL,
-	  LIMIT_DATA + FRAME_HEADER + LWS_PRE },
+	{ CHECKED, callback, 0, DATA_MAX, 0, NULL, DATA_MAX + LWS_PRE },
+	{ SUBPROTOCOL, callback, 0, DATA_MAX, 0, NULL, DATA_MAX + LWS_PRE },
 	{ NULL, NULL, 0, 0, 0, NULL, 0 },
 };
 
@@ -323,7 +329,7 @@ struct carrier *ws_connect(struct ws_client *w, const char *address, const char 
 	info.path = "/farstep";
 	info.host = port ? host : "localhost";
 	info.origin = NULL;
-	info.protocol = SUBPROTOCOL;
+	info.protocol = CHECKED "," SUBPROTOCOL;
 	info.opaque_user_data = p;
 	info.pwsi = &p->wsi;
 	p->connecting = true;

@@ -15,7 +15,9 @@
 _Static_assert(LWS_PRE <= CARRIER_HEADROOM, "headroom of a frame");
 
 #define SUBPROTOCOL      "farstep.v1"
-#define FRAME_MAX LIMIT_TEXT
+#define CHECKED          SUBPROTOCOL ".crc32c" /* the same, every frame sealed */
+#define DATA_MAX         (LIMIT_DATA + FRAME_HEADER + CARRIER_SEAL)
+#define FRAME_MAX        (LIMIT_TEXT + CARRIER_SEAL)
 _Static_assert(LIMIT_TEXT >= LIMIT_DATA + FRAME_HEADER, "the larger of both kinds");
 #define HTTP_HEADERS_MAX 8192
 
@@ -159,7 +161,7 @@ static bool asks_for_us(struct lws *wsi)
 	if (n <= 0)
 		return false;
 	for (char *one = strtok_r(list, ", ", &save); one; one = strtok_r(NULL, ", ", &save))
-		if (strcmp(one, SUBPROTOCOL) == 0)
+		if (strcmp(one, SUBPROTOCOL) == 0 || strcmp(one, CHECKED) == 0)
 			return true;
 	return false;
 }
@@ -232,6 +234,7 @@ static int on_established(struct ws_server *s, struct peer *p)
 {
 	pending_remove(p);
 	p->open = true;
+	p->carrier.checked = strcmp(lws_get_protocol(p->wsi)->name, CHECKED) == 0;
 	p->carrier.kick = peer_kick;
 	p->carrier.close = peer_close;
 	if (!s->hooks.on_open(s->hooks.arg, &p->carrier))
@@ -243,7 +246,7 @@ static int on_receive(struct peer *p, const uint8_t *in, size_t len)
 {
 	bool first = lws_is_first_fragment(p->wsi), final = lws_is_final_fragment(p->wsi);
 	bool binary = lws_frame_is_binary(p->wsi);
-	size_t max = binary ? LIMIT_DATA + FRAME_HEADER : LIMIT_TEXT;
+	size_t max = (binary ? LIMIT_DATA + FRAME_HEADER : LIMIT_TEXT) + CARRIER_SEAL;
 
 	if (p->carrier.closing)
 		return 0;
@@ -251,20 +254,21 @@ static int on_receive(struct peer *p, const uint8_t *in, size_t len)
 		buf_reset(&p->in);
 	if (buf_len(&p->in) + len + lws_remaining_packet_payload(p->wsi) > max)
 		return close_now(p, CLOSE_TOO_LARGE, "frame too large");
-	if (first && final) { /* whole in one piece: no copy */
-		p->carrier.frames_in++;
-		p->carrier.bytes_in += len;
-		p->carrier.on_frame(&p->carrier, binary, in, len);
-		return 0;
-	}
-	if (buf_put(&p->in, in, len, NULL) < 0)
+	/* whole in one piece: no copy */
+	if (!(first && final) && buf_put(&p->in, in, len, NULL) < 0)
 		return close_now(p, CLOSE_TOO_LARGE, "no memory for the frame");
-	if (final) {
-		p->carrier.frames_in++;
-		p->carrier.bytes_in += buf_len(&p->in);
-		p->carrier.on_frame(&p->carrier, binary, buf_data(&p->in), buf_len(&p->in));
-		buf_reset(&p->in);
+	if (!final)
+		return 0;
+	if (!first) {
+		in = buf_data(&p->in);
+		len = buf_len(&p->in);
 	}
+	if (!carrier_unseal(&p->carrier, binary, in, &len))
+		return close_now(p, CLOSE_DAMAGED, "a frame was damaged on its way");
+	p->carrier.frames_in++;
+	p->carrier.bytes_in += len;
+	p->carrier.on_frame(&p->carrier, binary, in, len);
+	buf_reset(&p->in);
 	return 0;
 }
 
@@ -278,7 +282,7 @@ static int on_writeable(struct peer *p)
 			return close_now(p, p->close_code, p->close_reason);
 		return 0;
 	}
-	if (lws_write(p->wsi, out_frame_payload(f), f->len,
+	if (lws_write(p->wsi, out_frame_payload(f), carrier_seal(&p->carrier, f),
 	              f->binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT) < 0)
 		return -1;
 	carrier_written(&p->carrier, f);
@@ -340,8 +344,8 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
  * which on_upgrade has refused by then. */
 static const struct lws_protocols protocols[] = {
 	{ "http", callback, 0, LIMIT_DATA + FRAME_HEADER, 0, NULL, 0 },
-	{ SUBPROTOCOL, callback, 0, LIMIT_DATA + FRAME_HEADER, 0, NULL,
-	  LIMIT_DATA + FRAME_HEADER + LWS_PRE },
+	{ CHECKED, callback, 0, DATA_MAX, 0, NULL, DATA_MAX + LWS_PRE },
+	{ SUBPROTOCOL, callback, 0, DATA_MAX, 0, NULL, DATA_MAX + LWS_PRE },
 	{ NULL, NULL, 0, 0, 0, NULL, 0 },
 };
 
