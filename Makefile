@@ -201,9 +201,9 @@ $(O)/tests/bench/%: $(O)/gnu/tests/bench/%.o $(everything)
 bench: all $(bench)
 	$(Q)BUILD=$(CURDIR)/$(O) python3 tests/bench/run.py
 
-# The fault tests at full length: 300 random kills, stops and cuts.
+# The fault tests at full length: 300 random kills, stops and cuts, 300 random links.
 soak: all
-	$(Q)RUNS=300 FULL=1 TEST_TIMEOUT=3000 BUILD=$(CURDIR)/$(O) tests/run.sh tests/fault/survive.py
+	$(Q)RUNS=300 FULL=1 BUILD=$(CURDIR)/$(O) tests/run.sh $(filter tests/fault/%,$(scripts))
 
 .SECONDARY:
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# timeout: 1500
+# timeout: 3000
 """Whoever is killed, stopped or cut off in the middle: no false success, no byte missing or doubled, no
 step twice, nothing left behind.
 
@@ -8,23 +8,14 @@ Environment: RUNS=N random runs (default 14; make soak: 300), SEED=N to repeat o
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.environ["TOP"], "tests/integration"))
-from lib_run import FARSTEP, Run, call, descendants, done, lives, new_run_dir, ok, pipeline, role, shell, wait_for
+from lib_fault import FARSTEP, RUNS, SEED, OwnWorker, steps, what_is_wrong
+from lib_run import Run, call, descendants, done, lives, new_run_dir, ok, pipeline, role, shell, wait_for
 
-RUNS = int(os.environ.get("RUNS", "14"))
-SEED = int(os.environ.get("SEED", str(random.SystemRandom().randrange(10**6))))
-LINES = 60000
-NOISE = ("".join("%d\n" % i for i in range(1, LINES + 1)) * 4).encode()
-STEPS = [
-    shell("noisy", "echo $$ >> starts; for i in 1 2 3 4; do seq 1 %d; sleep 0.15; done; echo x > $FARSTEP_ARTIFACTS_DIR/a" % LINES),
-    shell("quiet", "echo $$ >> starts; sleep 0.7; echo quiet; head -c 1000000 /dev/zero | tr '\\000' z > $FARSTEP_ARTIFACTS_DIR/z"),
-    shell("last", "echo $$ >> starts; cp starts $FARSTEP_ARTIFACTS_DIR/starts; echo end", ["noisy", "quiet"]),
-]
 rng = random.Random(SEED)
 print("# SEED=%d" % SEED)
 
@@ -73,31 +64,8 @@ class Victim:
         return Run(rc, "", "", self.dir)
 
 
-def what_is_wrong(v, r):
-    """Every promise that the run broke, as text."""
-    wrong = []
-    if r.rc == "hang":
-        wrong.append("hang")
-    noisy = r.read("logs/noisy.stdout", True) if os.path.exists(r.dir + "/logs/noisy.stdout") else b""
-    if not NOISE.startswith(noisy):
-        wrong.append("bytes missing or doubled in what was delivered")
-    if r.step["noisy"] == "success" and noisy != NOISE:
-        wrong.append("a successful step's output is not whole")
-    a = r.artifacts()
-    if r.step["quiet"] == "success" and a.get("quiet/z") != b"z" * 1000000:
-        wrong.append("a successful step's artifact is not whole")
-    if (r.rc == 0) != (set(r.step.values()) == {"success"}):
-        wrong.append("exit %s with steps %s" % (r.rc, r.step))
-    if r.step["last"] == "success" and len(a["last/starts"].split()) != 3:
-        wrong.append("a step started twice")
-    if call("verify", "--run-dir", "runs", r.id).returncode != 0:
-        wrong.append("receipts do not verify")
-    starts = [e["step_id"] for e in r.events() if e["event"] == "step_start"]
-    if len(starts) != len(set(starts)):
-        wrong.append("step_start twice: %s" % starts)
-    seqs = [e["wseq"] for e in r.events() if "wseq" in e]
-    if seqs != sorted(set(seqs)):
-        wrong.append("events doubled")
+def wrong_here(v, r):
+    wrong = what_is_wrong(r)
     left = [p for p in v.known if lives(p)]
     if left:
         wrong.append("processes left: %s" % left)
@@ -129,7 +97,23 @@ def one(path, target, who, sig, delay):
             return hit, [], None    # it died before it had a sandbox: there is nothing to go on with
         rc = call("attach", "--run-dir", "runs", v.id, timeout=60).returncode
     r = v.result(rc)
-    return hit, what_is_wrong(v, r), r
+    return hit, wrong_here(v, r), r
+
+
+def cut_link(path, delay):
+    """As one(), for the link: its first connection is cut so long after it was made."""
+    w = OwnWorker("own", "cut-every %dx1" % (1 + delay * 1000), seed=rng.randrange(1, 10**6), tcp=rng.random() < 0.5)
+    r = w.run(path)
+    wrong = what_is_wrong(r)
+    if r.rc != 0:
+        wrong.append("a cut link ended the run: exit %s, %s" % (r.rc, r.err[-500:]))
+    if wrong != ["hang"]:
+        wrong += w.left()
+    hit = any(" cut-every" in l and " conn " in l for l in w.said())
+    if w.stop() != 0:
+        wrong.append("the worker ended with %d" % w.p.returncode)
+    shutil.rmtree("own")
+    return hit, wrong, r
 
 
 def named(path):
@@ -179,7 +163,7 @@ def take_over(path):
     p = call("attach", "--force", "--run-dir", "runs", v.id, timeout=60)
     r = v.result(p.returncode)
     ok(v.finish() == 6, "a proxy that was taken over exits 6")
-    ok(p.returncode == 0 and not what_is_wrong(v, r), "who took over finishes the run", (p.stderr, what_is_wrong(v, r)))
+    ok(p.returncode == 0 and not wrong_here(v, r), "who took over finishes the run", (p.stderr, wrong_here(v, r)))
 
 
 def cancel(path):
@@ -202,20 +186,24 @@ def cancel(path):
 
 
 def randomly(path):
-    hits = 0
+    hits = {}
     for i in range(RUNS):
         target = rng.choice(["native", "native", "local"])
-        who = rng.choice(["proxy", "worker", "keeper", "supervisor" if target == "native" else "worker"])
+        who = rng.choice(["proxy", "worker", "keeper", "supervisor" if target == "native" else "worker", "link"])
         sig = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP])
         delay = rng.uniform(0.0, 0.7)
-        hit, wrong, r = one(path, target, who, sig, delay)
-        hits += hit
+        hit, wrong, r = cut_link(path, delay) if who == "link" else one(path, target, who, sig, delay)
+        hits[who] = hits.get(who, 0) + hit
         if wrong:
             ok(False, "run %d of SEED=%d" % (i, SEED), (target, who, sig, delay, wrong, r.rc if r else "", r.step if r else ""))
-    ok(hits >= RUNS // 5, "%d random runs: %d faults hit, every promise held" % (RUNS, hits))
+        elif r:
+            shutil.rmtree(r.dir, ignore_errors=True)
+        if i % 50 == 49:
+            print("# %d runs, faults that hit: %s" % (i + 1, hits), flush=True)
+    ok(sum(hits.values()) >= RUNS // 5, "%d random runs, each with a kill, a stop or a cut link: %s hit, every promise held" % (RUNS, hits))
 
 
-path = pipeline("fault", STEPS)
+path = pipeline("fault", steps())
 named(path)
 spare()
 take_over(path)
