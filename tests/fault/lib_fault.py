@@ -76,6 +76,14 @@ class OwnWorker:
             self.p = subprocess.Popen([BUILD + "/farstep-worker", "--listen", "unix:%s/w" % self.dir, "--token-sha256",
                                        hashlib.sha256(TOKEN.encode()).hexdigest(), "--root", self.dir + "/root"],
                                       stdin=subprocess.DEVNULL, stderr=log)
+        self.chaos = None
+        try:
+            self.link(rules, seed, tcp, to)
+        except BaseException:
+            self.stop()
+            raise
+
+    def link(self, rules, seed, tcp, to):
         wait_for("the worker", lambda: os.path.exists(self.dir + "/w"))
         self.env = dict(os.environ, FARSTEP_TOKEN=TOKEN)
         self.said_path = self.dir + "/chaos.log"
@@ -130,7 +138,7 @@ class OwnWorker:
         return wrong
 
     def stop(self):
-        for p in (self.chaos, self.p):
+        for p in filter(None, (self.chaos, self.p)):
             p.terminate()
             try:
                 p.wait(20)
