@@ -13,21 +13,20 @@
 #include "protocol/base/fs.h"
 #include "protocol/limits.h"
 
-#define PART ".farstep-part"
-
 void fetch_init(struct fetch *f, int run_dir_fd, const char *step)
 {
 	memset(f, 0, sizeof(*f));
 	f->dir_fd = f->file_fd = -1;
 	f->parent_fd = run_dir_fd;
 	snprintf(f->dir, sizeof(f->dir), "artifacts/%s", step);
+	snprintf(f->part, sizeof(f->part), "journal/%s.part", step);
 	buf_init(&f->manifest, LIMIT_MANIFEST);
 }
 
 void fetch_release(struct fetch *f)
 {
 	if (f->file_fd >= 0)
-		unlinkat(f->dir_fd, PART, 0);
+		unlinkat(f->parent_fd, f->part, 0);
 	close_fd(&f->file_fd);
 	close_fd(&f->dir_fd);
 	buf_release(&f->manifest);
@@ -54,7 +53,8 @@ static const char *field(const json *file, const char *key)
 	return s ? s : "";
 }
 
-static int check_entry(const json *file, uint64_t *bytes, struct err *e)
+/* The worker sorts its manifest; an order that rises strictly names nothing twice. */
+static int check_entry(const json *file, const char **before, uint64_t *bytes, struct err *e)
 {
 	uint64_t size = 0;
 
@@ -62,12 +62,18 @@ static int check_entry(const json *file, uint64_t *bytes, struct err *e)
 		return err_set(e, ERR_INTEGRITY, 0,
 		               "artifact manifest: '%.200s' is no clean relative path",
 		               field(file, "path"));
+	if (strcmp(field(file, "path"), *before) <= 0)
+		return err_set(e, ERR_INTEGRITY, 0,
+		               "artifact manifest: '%.200s' comes twice or in the wrong place",
+		               field(file, "path"));
+	*before = field(file, "path");
 	if (strlen(field(file, "sha256")) != SHA256_HEX - 1 ||
 	    json_req_u64(file, "artifact", "size", &size, e) < 0)
 		return err_set(e, ERR_INTEGRITY, 0,
 		               "artifact manifest: '%.200s' has no size or digest",
 		               field(file, "path"));
-	*bytes += size;
+	if (__builtin_add_overflow(*bytes, size, bytes))
+		return err_set(e, ERR_INTEGRITY, 0, "artifact manifest: impossible sizes");
 	return 0;
 }
 
@@ -75,6 +81,7 @@ static int parse_manifest(struct fetch *f, struct err *e)
 {
 	char hex[SHA256_HEX];
 	struct hash h;
+	const char *before = "";
 	uint64_t bytes = 0;
 
 	hash_init(&h);
@@ -88,7 +95,7 @@ static int parse_manifest(struct fetch *f, struct err *e)
 	if (!f->list)
 		return err_wrap(e, "artifact manifest");
 	for (const json *v = json_first(f->list); v; v = json_next(v))
-		if (check_entry(v, &bytes, e) < 0)
+		if (check_entry(v, &before, &bytes, e) < 0)
 			return -1;
 	if (bytes != f->total - f->manifest_bytes)
 		return err_set(e, ERR_INTEGRITY, 0,
@@ -112,9 +119,9 @@ static int begin_file(struct fetch *f, struct err *e)
 {
 	json_req_u64(f->current, "artifact", "size", &f->file_left, e);
 	hash_init(&f->hash);
-	f->file_fd = openat(f->dir_fd, PART, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-	                    0600);
-	return f->file_fd < 0 ? err_set(e, ERR_SYS, errno, "%s", f->dir) : 0;
+	f->file_fd = openat(f->parent_fd, f->part,
+	                    O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return f->file_fd < 0 ? err_set(e, ERR_SYS, errno, "%s", f->part) : 0;
 }
 
 static int end_file(struct fetch *f, struct err *e)
@@ -140,7 +147,7 @@ static int end_file(struct fetch *f, struct err *e)
 		if (fs_mkdirs(f->dir_fd, parent, 0700, e) < 0)
 			return -1;
 	}
-	if (renameat(f->dir_fd, PART, f->dir_fd, path) < 0)
+	if (renameat(f->parent_fd, f->part, f->dir_fd, path) < 0)
 		return err_set(e, ERR_SYS, errno, "%s/%s", f->dir, path);
 	one->path = strdup(path);
 	json_req_u64(f->current, "artifact", "size", &one->size, NULL);

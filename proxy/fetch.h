@@ -2,9 +2,9 @@
  *
  * fetch - a step's artifacts coming home: the manifest, then file after file.
  *
- * Every file is written under a temporary name, checked against the manifest, and renamed;
- * the manifest is checked against the receipt at the end.  Paths are checked before use: they
- * come from the sandbox. */
+ * Every file is written outside artifacts/, checked against the manifest, and renamed into
+ * place; the manifest is checked against the receipt before any of it is used.  Paths are checked
+ * too: they come from the sandbox. */
 #ifndef FARSTEP_PROXY_FETCH_H
 #define FARSTEP_PROXY_FETCH_H
 
@@ -24,6 +24,7 @@ struct fetch {
 	int dir_fd;			/* artifacts/STEP; -1 until the first file */
 	int parent_fd;			/* borrowed: the run directory */
 	char dir[128];
+	char part[128];			/* where a file is until it is proved */
 	/* from the receipt: */
 	bool known;
 	uint64_t manifest_bytes, total;

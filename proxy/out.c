@@ -15,29 +15,29 @@
 #include "protocol/base/fs.h"
 #include "protocol/limits.h"
 
-static int copy_file(int from_dir, int to_dir, const char *name, struct err *e)
+/* At the top of DIR, where only directories named like steps are: no artifact is called so. */
+#define PART ".farstep-part"
+
+static int copy_file(int from_dir, int top, int to_dir, const char *name, struct err *e)
 {
 	auto_close int in = openat(from_dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	auto_close int out = -1;
-	char part[300];
 	struct stat st;
 	off_t at = 0;
 
-	snprintf(part, sizeof(part), ".%.240s.part", name);
 	if (in < 0 || fstat(in, &st) < 0)
 		return err_set(e, ERR_SYS, errno, "%s", name);
-	out = openat(to_dir, part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+	out = openat(top, PART, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
 	             st.st_mode & 0777);
 	if (out < 0)
 		return err_set(e, ERR_SYS, errno, "%s", name);
 	while (at < st.st_size)
 		if (sendfile(out, in, &at, (size_t)(st.st_size - at)) <= 0)
 			return err_set(e, ERR_SYS, errno, "%s", name);
-	return renameat(to_dir, part, to_dir, name) < 0 ? err_set(e, ERR_SYS, errno, "%s", name)
-	                                                : 0;
+	return renameat(top, PART, to_dir, name) < 0 ? err_set(e, ERR_SYS, errno, "%s", name) : 0;
 }
 
-static int copy_dir(int from, int to, int depth, struct err *e)
+static int copy_dir(int from, int top, int to, int depth, struct err *e)
 {
 	int again = fcntl(from, F_DUPFD_CLOEXEC, 3);
 	auto_closedir DIR *d = again < 0 ? NULL : fdopendir(again);
@@ -58,14 +58,14 @@ static int copy_dir(int from, int to, int depth, struct err *e)
 			continue;
 		sub = openat(from, f->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 		if (sub < 0) {
-			if (copy_file(from, to, f->d_name, e) < 0)
+			if (copy_file(from, top, to, f->d_name, e) < 0)
 				return -1;
 			continue;
 		}
 		if (fs_mkdirs(to, f->d_name, 0755, e) < 0)
 			return -1;
 		sub_to = openat(to, f->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-		if (sub_to < 0 || copy_dir(sub, sub_to, depth + 1, e) < 0)
+		if (sub_to < 0 || copy_dir(sub, top, sub_to, depth + 1, e) < 0)
 			return e->code ? -1 : err_set(e, ERR_SYS, errno, "%s", f->d_name);
 	}
 	return 0;
@@ -82,5 +82,5 @@ int out_copy(int run_dir_fd, const char *dir, struct err *e)
 	to = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (from < 0 || to < 0)
 		return err_set(e, ERR_SYS, errno, "%s", dir);
-	return copy_dir(from, to, 0, e);
+	return copy_dir(from, to, to, 0, e);
 }
