@@ -29,6 +29,7 @@
 
 #define FIRST_CONNECT_MS 30000
 #define DESTROY_MS       10000
+#define CLOSE_MS         12000 /* how long a worker may take to end the session */
 #define STEP             "exec"
 enum { EXIT_OURS = 125, EXIT_DEADLINE = 124 };
 
@@ -48,7 +49,7 @@ struct exec {
 	char *config;
 	struct loop_signal on_int, on_term;
 	struct loop_timer deadline;
-	struct call cancel;
+	struct call cancel, close;
 	struct err error;
 	bool timed_out;
 	int interrupted;
@@ -59,9 +60,31 @@ static void leave(struct exec *x)
 	x->finished = true;
 }
 
+static void on_closed(struct call *c, const json *result, const struct err *error)
+{
+	(void)result, (void)error;
+	leave((struct exec *)((char *)c - offsetof(struct exec, close)));
+}
+
+static void on_close_late(struct loop_timer *t)
+{
+	leave((struct exec *)((char *)t - offsetof(struct exec, deadline)));
+}
+
+/* A sandbox goes with all that is in it; a worker of one's own stays, so its session is ended. */
 static void on_step_done(struct step_run *sr)
 {
-	leave(sr->user);
+	struct exec *x = sr->user;
+
+	loop_timer_stop(&x->deadline);
+	if (x->provider) {
+		leave(x);
+		return;
+	}
+	x->close.method = "session.close";
+	x->close.on_done = on_closed;
+	link_call(x->link, &x->close);
+	loop_timer_start(x->loop, &x->deadline, CLOSE_MS, on_close_late, NULL);
 }
 
 static void on_up(void *arg, const json *hello, const json *result, bool again)
@@ -99,7 +122,8 @@ static void on_fatal(void *arg, const struct err *e)
 {
 	struct exec *x = arg;
 
-	x->error = *e;
+	if (!x->close.method) /* else the session was to end, and has */
+		x->error = *e;
 	leave(x);
 }
 
@@ -131,7 +155,7 @@ static void on_cancelled(struct call *c, const json *result, const struct err *e
 
 static void stop(struct exec *x)
 {
-	if (x->cancel.method || !link_is_up(x->link)) {
+	if (x->cancel.method || x->close.method || !link_is_up(x->link)) {
 		leave(x);
 		return;
 	}
