@@ -167,7 +167,7 @@ def commands():
 
 def random_rules(g):
     kinds = [lambda: "cut", lambda: "up:cut@%dx%d" % (g.randrange(1, 4000), g.randrange(1, 9)), lambda: "down:cut@%d" % g.randrange(1, 2_000_000),
-             lambda: "cut-every %d±%d" % (g.randrange(60, 900), g.randrange(0, 60)), lambda: "delay %d±%d" % (g.randrange(0, 30), g.randrange(0, 30)),
+             lambda: "cut-every %d±%d" % (g.randrange(60, 900), g.randrange(0, 60)), lambda: "delay %d±%d" % (g.randrange(15, 40), g.randrange(0, 15)),
              lambda: "stall %d" % g.randrange(10, 600), lambda: "down:truncate@%dx%d" % (g.randrange(1, 500_000), g.randrange(1, 4)), lambda: "up:truncate@%dx1" % g.randrange(600, 4000),
              lambda: "down:corrupt@%dx%d" % (g.randrange(600, 300_000), g.randrange(1, 4)), lambda: "up:corrupt@%dx%d" % (g.randrange(600, 4000), g.randrange(1, 4)),
              lambda: "rate %d" % g.randrange(1500, 20000)]

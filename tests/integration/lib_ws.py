@@ -24,8 +24,13 @@ class Worker:
         self.p = subprocess.Popen([WORKER, "--listen", "unix:" + self.path, "--token-sha256", hashlib.sha256(TOKEN.encode()).hexdigest(),
                                    "--root", self.dir + "/root", "--sandbox-id", "box", *args], stderr=self.log, stdin=subprocess.DEVNULL)
         end = time.monotonic() + 10
-        while not os.path.exists(self.path) and time.monotonic() < end:
+        while not self.listens() and time.monotonic() < end:
             time.sleep(0.002)
+
+    def listens(self):
+        """Bound is not enough: it must take connections."""
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(self.path) == 0
 
     def stop(self):
         self.p.terminate()
