@@ -93,7 +93,9 @@ class OwnWorker:
             for rule in rules:
                 command += ["--rule", rule]
             self.chaos = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said)
-        ready = wait_for("farstep-chaos", lambda: [l for l in self.said() if l.startswith("ready ")])[0].split()[1]
+        if not wait_for("farstep-chaos", lambda: self.said() or self.chaos.poll() is not None) or not self.said():
+            raise SystemExit("farstep-chaos does not take %s" % (rules,))
+        ready = wait_for("its address", lambda: [l for l in self.said() if l.startswith("ready ")])[0].split()[1]
         self.target = "ws://" + ready if tcp else ready
 
     def said(self):
