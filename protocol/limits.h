@@ -65,6 +65,12 @@
 #define LIMIT_ARTIFACTS       100000 /* files of one step */
 #define LIMIT_MANIFEST        (32 * 1024 * 1024)
 
+/* files that steps left in their working directory */
+#define LIMIT_LEFT_NAMED 20      /* in the warning; the others are counted */
+#define LIMIT_LEFT_KNOWN 2097152 /* files of package and artifacts, per session */
+#define LEFT_WALK_MS     2000    /* how long a worker looks */
+#define LEFT_WAIT_MS     4000    /* how long the proxy waits for the answer */
+
 /* files and lines of the command line */
 #define LIMIT_PIPELINE_FILE   (8 * 1024 * 1024)
 #define LIMIT_WORKER_CONFIG   (64 * 1024)

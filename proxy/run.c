@@ -95,6 +95,8 @@ void run_steps_finish(struct run *r)
 	if (r->finished || r->close_call.id || r->close_call.method)
 		return;
 	run_phase(r, PHASE_COLLECT);
+	if (left_files_ask(r))
+		return;
 	r->close_call.method = "session.close";
 	r->close_call.on_done = on_closed;
 	/* A provider's sandbox is about to go, with everything in it: no need to ask it first. */
@@ -497,6 +499,7 @@ static int begin(struct run *r, struct err *e)
 	run_phase(r, PHASE_CREATE);
 	r->phase_start_ns = now_ns();
 	if (r->attached && all_is_home(r)) {
+		left_files_unasked(r);
 		leave_loop(r);
 		return 0;
 	}
@@ -668,6 +671,7 @@ void run_release(struct run *r)
 		loop_timer_stop(&r->owner);
 		loop_timer_stop(&r->step_soon);
 		loop_timer_stop(&r->shutdown);
+		loop_timer_stop(&r->left_late);
 		loop_signal_stop(&r->on_int);
 		loop_signal_stop(&r->on_term);
 	}

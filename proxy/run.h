@@ -5,6 +5,7 @@
  *   run.c          life: sandbox, link, signals, deadline, the end
  *   run_steps.c    steps as the schedule allows, their proofs and events
  *   run_files.c    what is written beside: status.json, receipts, the journal for attach
+ *   left_files.c   the warning about files that stayed in the sandbox
  *   send.c         the package on its way out
  *   control.c      ps, status and cancel from other processes */
 #ifndef FARSTEP_PROXY_RUN_H
@@ -81,7 +82,9 @@ struct run {
 	struct run_step *steps;
 	struct loop_signal on_int, on_term;
 	struct loop_timer deadline, owner, step_soon, shutdown;
-	struct call close_call;
+	struct call close_call, left_call;
+	struct loop_timer left_late;
+	enum { LEFT_UNASKED, LEFT_ASKED, LEFT_DONE } left;
 
 	uint64_t started_us, began_ns, phase_ns[PHASES + 1], phase_start_ns;
 	double phase_ms[PHASES];
@@ -134,6 +137,12 @@ void run_error_text(const struct run *r, char out[sizeof(((struct err *)0)->msg)
 int run_masked_write(struct run *r, const char *path, const char *text, size_t n, struct err *e);
 /* The same for a JSON text, by its values. */
 int run_masked_json(struct run *r, const char *path, const char *text, size_t n, struct err *e);
+
+/* ---- left_files.c ---- */
+/* Asks for files that nothing brought home, once; true: run_steps_finish is called again. */
+bool left_files_ask(struct run *r);
+/* All was at home when we came: says so if the proxy before us had not asked. */
+void left_files_unasked(struct run *r);
 
 /* ---- send.c ---- */
 struct sending *sending_start(struct run *r, struct err *e);

@@ -8,6 +8,7 @@
 #include "protocol/base/log.h"
 #include "protocol/base/version.h"
 #include "worker/drivers.h"
+#include "worker/left.h"
 #include "worker/session.h"
 #include "worker/step.h"
 #include "worker/upload.h"
@@ -174,6 +175,12 @@ static void m_session_renew(struct conn *c, const json *params, struct reply *r)
 		reply_result(
 			r, text,
 			(size_t)snprintf(text, sizeof(text), "{\"lease_ms\":%lld}", (long long)ms));
+}
+
+static void m_session_left(struct conn *c, const json *params, struct reply *r)
+{
+	(void)params;
+	left_list(c->session, r);
 }
 
 static void m_session_close(struct conn *c, const json *params, struct reply *r)

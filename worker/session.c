@@ -12,6 +12,7 @@
 #include "protocol/base/cleanup.h"
 #include "protocol/base/fs.h"
 #include "protocol/base/log.h"
+#include "worker/left.h"
 #include "worker/step.h"
 #include "worker/store.h"
 #include "worker/upload.h"
@@ -68,6 +69,7 @@ static void session_free(struct session *s)
 	loop_timer_stop(&s->lease);
 	loop_timer_stop(&s->close_deadline);
 	step_free_all(s);
+	left_free(s->left);
 	upload_free(s->upload);
 	journal_close(&s->journal);
 	close_fd(&s->dir_fd);

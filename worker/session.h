@@ -9,7 +9,7 @@
  *   no-inputs.json      {}, for the steps that have none
  *   out/STEP.N  files/STEP.N  checkpoints/STEP     a step's output, artifacts, checkpoints
  *   work  home  tmp     shared by the steps
- *   package.part, package.json                     upload and what came of it */
+ *   package.part, package.json, package.list       upload, what came of it, its paths */
 #ifndef FARSTEP_WORKER_SESSION_H
 #define FARSTEP_WORKER_SESSION_H
 
@@ -18,6 +18,7 @@
 #include "worker/journal.h"
 #include "worker/worker.h"
 
+struct left;
 struct step;
 struct upload;
 
@@ -37,6 +38,7 @@ struct session {
 	struct step *buckets[STEP_BUCKETS];
 	int n_steps, n_running;
 	struct upload *upload;
+	struct left *left;		/* a walk through work/ under way */
 	int64_t lease_ms;
 	struct loop_timer lease;
 	bool closing;

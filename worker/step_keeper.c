@@ -299,10 +299,9 @@ void live_remove_files(struct live *l)
 	for (int i = 0; i < KS_COUNT; i++)
 		if (l->ks.len[i])
 			unlinkat(l->dir_fd, step_stream_names[i], 0);
-	if (l->manifest_bytes) {
+	/* The list of its files stays: session.left asks what came home. */
+	if (l->manifest_bytes)
 		unlinkat(l->dir_fd, "manifest", 0);
-		unlinkat(l->dir_fd, "files", 0);
-	}
 }
 
 static void finished(struct step *st)

@@ -37,6 +37,7 @@
 
 #define INDEX_PATH ".farstep/index.json"
 #define RESERVED ".farstep"
+#define LIST "package.list"
 
 enum {
 	CHUNK = 64 * 1024,
@@ -682,6 +683,19 @@ static void unpacking_free(struct unpacking *u)
 	free(u);
 }
 
+/* For session.left: which paths were brought, NUL-ended, beside the directory. */
+static int write_list(const struct index *x, int dir_fd, struct err *e)
+{
+	struct buf b CLEANUP(buf_release);
+
+	buf_init(&b, LIMIT_MANIFEST);
+	for (size_t i = 0; i < x->n; i++)
+		if (!x->entries[i].dir && buf_put(&b, x->entries[i].path,
+						  strlen(x->entries[i].path) + 1, e) < 0)
+			return -1;
+	return fs_write(dir_fd, LIST, buf_data(&b), buf_len(&b), 0600, false, e);
+}
+
 static int unpack_new(int in_fd, int dir_fd, const char *name, struct unpack_result *ret,
 		      struct err *e)
 {
@@ -698,6 +712,8 @@ static int unpack_new(int in_fd, int dir_fd, const char *name, struct unpack_res
 	if (!u)
 		return -1;
 	r = unpack_into(u, ret);
+	if (r == 0)
+		r = write_list(&u->index, dir_fd, e);
 	unpacking_free(u);
 	return r;
 }
@@ -727,6 +743,7 @@ int unpack(int in_fd, int dir_fd, const char *name, struct unpack_result *ret, s
 	return 0;
 fail:
 	fs_remove_tree(dir_fd, fresh, NULL);
+	unlinkat(dir_fd, LIST, 0);
 	return -1;
 }
 

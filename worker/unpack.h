@@ -4,7 +4,8 @@
  *
  * The helper is this program again (`--role unpack`): it works inside the destination
  * only, under Landlock and rlimits where the kernel has them, so that a bug in a parser
- * harms nothing but this unpacking.  All or nothing: it fills DEST.new and renames. */
+ * harms nothing but this unpacking.  All or nothing: it fills DEST.new and renames; the paths
+ * of its files, NUL-ended, are in package.list beside it. */
 #ifndef FARSTEP_WORKER_UNPACK_H
 #define FARSTEP_WORKER_UNPACK_H
 

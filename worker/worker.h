@@ -10,6 +10,7 @@
  *   step.c      a step: claim, keeper, streams, end
  *   spare.c     a keeper that waits for the next step
  *   upload.c    a package on its way in
+ *   left.c      files that steps left and nothing brought home
  *   drivers.c   what a driver's name means: program, arguments, environment
  */
 #ifndef FARSTEP_WORKER_WORKER_H
