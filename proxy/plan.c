@@ -13,6 +13,7 @@
 #include "protocol/base/cleanup.h"
 #include "protocol/base/fs.h"
 #include "protocol/base/json.h"
+#include "proxy/osiris.h"
 #include "proxy/problems.h"
 #include "proxy/yaml.h"
 
@@ -343,6 +344,26 @@ static const struct driver *driver_find(const char *name)
 	return NULL;
 }
 
+enum plan_driver_state plan_driver_state(const char *name, char *offered, size_t size,
+                                         const char **meant)
+{
+	const char *names[ARRAY_LEN(drivers) + 1] = { NULL };
+	const struct driver *d = driver_find(name);
+	size_t len = 0;
+
+	*offered = 0;
+	for (size_t i = 0; i < ARRAY_LEN(drivers); i++) {
+		names[i] = drivers[i].name;
+		if (drivers[i].config && len < size)
+			len += (size_t)snprintf(offered + len, size - len, "%s%s",
+			                        len ? ", " : "", drivers[i].name);
+	}
+	*meant = nearest(name, names);
+	if (d ? d->config != NULL : strchr(name, ':') == NULL)
+		return d ? PLAN_DRIVER_OFFERED : PLAN_DRIVER_UNKNOWN;
+	return PLAN_DRIVER_NOT_BUILT;
+}
+
 static void tell_no_driver(struct reader *r, const struct key *k, const struct tree *v)
 {
 	const char *names[ARRAY_LEN(drivers) + 1] = { NULL }, *meant;
@@ -526,16 +547,6 @@ static const struct key pipeline_keys[] = {
 	{ .name = NULL },
 };
 
-/* Files of Osiris are told by their keys. */
-static const char *foreign(const struct tree *root)
-{
-	if (tree_get(root, "oml_version"))
-		return "Osiris pipelines (oml_version)";
-	if (tree_get(root, "pipeline") && tree_get(root, "meta"))
-		return "Osiris compiled manifests";
-	return NULL;
-}
-
 /* A step is one frame on the wire. */
 static void check_sizes(struct reader *r)
 {
@@ -555,14 +566,8 @@ static void check_sizes(struct reader *r)
 	buf_release(&scratch);
 }
 
-static int read_tree(struct reader *r, const struct tree *root)
+static int read_own(struct reader *r, const struct tree *root)
 {
-	const char *other = foreign(root);
-
-	if (other) {
-		problems_unsupported(r->problems, root->line, "%s", other);
-		return 0;
-	}
 	if (root->type != TREE_MAP) {
 		problems_add(r->problems, root->line, "want a mapping with 'steps', got %s",
 		             tree_type_name(root->type));
@@ -576,13 +581,29 @@ static int read_tree(struct reader *r, const struct tree *root)
 	return 0;
 }
 
+/* Files of Osiris are told by their keys. */
+static int read_tree(struct reader *r, const struct tree *root, const char *file)
+{
+	struct tree *own;
+	int ret;
+
+	r->plan->is_osiris = oml_is(root) || manifest_file_is(root);
+	if (!r->plan->is_osiris)
+		return read_own(r, root);
+	own = oml_is(root) ? oml_read(root, r->problems, r->e)
+	                   : manifest_file_read(root, file, r->problems, r->e);
+	ret = own ? read_own(r, own) : -1;
+	tree_free(own);
+	return ret;
+}
+
 static void on_mistake(void *arg, int line, const char *what)
 {
 	problems_add(arg, line, "%s", what);
 }
 
-static int read_text(struct plan *p, const char *text, size_t len, struct problems *problems,
-                     struct err *e)
+static int read_text(struct plan *p, const char *text, size_t len, const char *file,
+                     struct problems *problems, struct err *e)
 {
 	struct reader r = { .plan = p, .problems = problems, .e = e };
 	struct tree_sink sink = { on_mistake, problems };
@@ -591,7 +612,7 @@ static int read_text(struct plan *p, const char *text, size_t len, struct proble
 
 	if (!root)
 		return problems->n ? 0 : -1;
-	ret = read_tree(&r, root);
+	ret = read_tree(&r, root, file);
 	free(r.needs);
 	tree_free(root);
 	return ret;
@@ -607,12 +628,24 @@ static int set_place(struct plan *p, const char *file, struct err *e)
 	p->file = strdup(file);
 	if (!dir || !p->file)
 		return err_set(e, ERR_NO_MEMORY, 0, "plan");
-	p->dir = realpath(dir, NULL);
+	/* Paths in files of Osiris are relative to where it is started. */
+	p->dir = realpath(p->is_osiris ? "." : dir, NULL);
 	if (!p->dir)
 		return err_set(e, ERR_NOT_FOUND, errno, "%s", dir);
 	if (!p->name)
 		p->name = dot && dot > base ? strndup(base, (size_t)(dot - base)) : strdup(base);
 	return p->name ? 0 : err_set(e, ERR_NO_MEMORY, 0, "plan");
+}
+
+static int print_text(struct plan *p, struct err *e)
+{
+	struct buf out;
+
+	buf_init(&out, 2 * LIMIT_PIPELINE_FILE);
+	if (plan_print(p, &out, e) == 0 && buf_putc(&out, '\n', e) == 0)
+		p->text = buf_take_str(&out, e);
+	buf_release(&out);
+	return p->text ? 0 : -1;
 }
 
 static int parse(struct plan *p, const char *text, size_t len, const char *file,
@@ -621,14 +654,19 @@ static int parse(struct plan *p, const char *text, size_t len, const char *file,
 	if (len > LIMIT_PIPELINE_FILE)
 		return err_set(e, ERR_PIPELINE, 0, "%s: larger than %d MiB", file,
 		               LIMIT_PIPELINE_FILE >> 20);
-	if (read_text(p, text, len, problems, e) < 0 || problems_report(problems, file, all, e) < 0)
+	if (read_text(p, text, len, file, problems, e) < 0 ||
+	    problems_report(problems, file, all, e) < 0)
 		return -1;
+	if (set_place(p, file, e) < 0)
+		return -1;
+	if (p->is_osiris) /* complete in itself: no cfg/, no parameter, no other directory */
+		return print_text(p, e);
 	p->text = malloc(len + 1);
 	if (!p->text)
 		return err_set(e, ERR_NO_MEMORY, 0, "%s", file);
 	memcpy(p->text, text, len);
 	p->text[len] = 0;
-	return set_place(p, file, e);
+	return 0;
 }
 
 struct plan *plan_parse(const char *text, size_t len, const char *file, struct buf *problems,

@@ -4,7 +4,8 @@
  *
  * plan_load reads YAML or JSON (JSON is YAML here), reports all mistakes at once, each
  * with its line and, for unknown names, the nearest valid one; what is not built yet is
- * refused by name.  The key table in plan.c is the single source for what is allowed. */
+ * refused by name.  The key table in plan.c is the single source for what is allowed.  Files of
+ * Osiris (osiris.h) are recognised by their keys and translated first. */
 #ifndef FARSTEP_PROXY_PLAN_H
 #define FARSTEP_PROXY_PLAN_H
 
@@ -36,13 +37,16 @@ struct plan_step {
 struct plan {
 	char *name;
 	char *file;   /* as given */
-	char *dir;    /* absolute directory of the file: paths in it are relative to this */
+	char *dir;    /* absolute directory that paths in it are relative to: the file's, or for
+	               * files of Osiris the one where farstep was started */
 	char **files; /* globs that travel */
 	size_t n_files;
 	struct plan_step *steps;
 	size_t n_steps;
 	int *by_id; /* indexes of steps, sorted by id */
-	char *text; /* the file as read, for the run directory (masked when written) */
+	char *text; /* the file as read, for the run directory (masked when written); of an
+	             * Osiris file: what it means, in our format */
+	bool is_osiris;
 };
 
 /* One mistake a line: "FILE:LINE: what (did you mean 'x'?)".  `problems` (may be NULL)
@@ -60,6 +64,12 @@ int plan_find(const struct plan *p, const char *id);
 int plan_print(const struct plan *p, struct buf *out, struct err *e);
 int plan_print_step(const struct plan *p, size_t step, struct buf *out,
                     struct err *e); /* one of its steps */
+
+/* What farstep knows of a driver's name.  offered: those there are, as "a, b"; *meant: the nearest
+ * name, or NULL. */
+enum plan_driver_state { PLAN_DRIVER_UNKNOWN, PLAN_DRIVER_NOT_BUILT, PLAN_DRIVER_OFFERED };
+enum plan_driver_state plan_driver_state(const char *name, char *offered, size_t size,
+                                         const char **meant);
 
 /* Inside plan_parse: fills by_id and every step's needs.  raw: what each step wrote under
  * `needs` (NULL: left out).  Tells of duplicate ids, unknown needs and circles. */

@@ -87,9 +87,8 @@ static void know(struct left *l, const char *path, size_t n, int64_t home_ns)
 {
 	if (l->n_known == l->cap_known) {
 		size_t cap = l->cap_known ? l->cap_known * 2 : 64;
-		struct known *more = cap > LIMIT_LEFT_KNOWN
-		                             ? NULL
-		                             : realloc(l->known, cap * sizeof(*more));
+		struct known *more =
+			cap > LIMIT_LEFT_KNOWN ? NULL : realloc(l->known, cap * sizeof(*more));
 
 		if (!more) {
 			l->incomplete = true;
@@ -127,8 +126,7 @@ static void know_list(struct left *l, int fd, const char *prefix, int64_t home_n
 
 static void know_package(struct left *l)
 {
-	auto_close int fd =
-		openat(l->s->dir_fd, "package.list", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	auto_close int fd = openat(l->s->dir_fd, "package.list", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	struct stat st;
 
 	/* Written after the last file was unpacked and before the first step could start. */
