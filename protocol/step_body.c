@@ -8,7 +8,8 @@
 
 /* In this order, whatever the order in the request. */
 static const char *const members[] = { "step", "attempt", "driver",     "config",   "inputs",
-	                               "env",  "collect", "timeout_ms", "grace_ms", "linger_ms" };
+	                               "env",  "collect", "timeout_ms", "grace_ms", "linger_ms",
+	                               "backtrace" };
 
 int step_body_digest(const json *params, char hex[SHA256_HEX], struct err *e)
 {

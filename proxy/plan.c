@@ -207,6 +207,16 @@ static void read_paths(struct reader *r, const struct key *k, const struct tree 
 			++*n;
 }
 
+static void read_bool(struct reader *r, const struct key *k, const struct tree *v, void *into)
+{
+	bool *to = member(into, k->at);
+
+	if (v->type != TREE_BOOL)
+		want(r, v, k, "true or false");
+	else
+		*to = v->text[0] == 't' || v->text[0] == 'T';
+}
+
 static void read_seconds(struct reader *r, const struct key *k, const struct tree *v, void *into)
 {
 	int64_t *to = member(into, k->at);
@@ -472,6 +482,7 @@ static const struct key step_keys[] = {
 	  .max_ms = TIMEOUT_MAX_MS },
 	{ .name = "grace", .read = read_seconds, .at = STEP(grace_ms), .max_ms = GRACE_MAX_MS },
 	{ .name = "linger", .read = read_seconds, .at = STEP(linger_ms), .max_ms = LINGER_MAX_MS },
+	{ .name = "backtrace", .read = read_bool, .at = STEP(backtrace) },
 	{ .name = "limits" },
 	{ .name = "network" },
 	{ .name = "gpu" },

@@ -31,6 +31,7 @@ struct plan_step {
 	size_t n_env;
 	int64_t timeout_ms; /* 0: none */
 	int64_t grace_ms, linger_ms;
+	bool backtrace;
 	int line;
 };
 

@@ -78,6 +78,8 @@ static void print_step(struct jw *w, const struct plan *p, const struct plan_ste
 	print_seconds(w, "timeout", s->timeout_ms, 0);
 	print_seconds(w, "grace", s->grace_ms, GRACE_DEFAULT_MS);
 	print_seconds(w, "linger", s->linger_ms, LINGER_DEFAULT_MS);
+	if (s->backtrace)
+		jw_kbool(w, "backtrace", true);
 	jw_end(w);
 }
 

@@ -277,6 +277,7 @@ static void start_step(struct run *r, int index)
 		.timeout_ms = p->timeout_ms,
 		.grace_ms = p->grace_ms,
 		.linger_ms = p->linger_ms,
+		.backtrace = p->backtrace,
 		.run = r->run,
 		.session = r->run,
 		.session_key = r->session_key,

@@ -245,6 +245,8 @@ static void write_body(struct jw *w, const struct step_run *r)
 		jw_kint(w, "grace_ms", r->grace_ms);
 	if (r->linger_ms >= 0)
 		jw_kint(w, "linger_ms", r->linger_ms);
+	if (r->backtrace)
+		jw_kbool(w, "backtrace", true);
 }
 
 static int note_body(struct step_run *r, const struct buf *params, struct err *e)

@@ -21,6 +21,7 @@ struct step_run {
 	int attempt;
 	const char *config; /* JSON texts; NULL: {} or [] */
 	const char *inputs, *env, *collect;
+	bool backtrace;
 	int64_t timeout_ms, grace_ms, linger_ms;
 	struct stdin_source *input; /* NULL: /dev/null */
 	/* who is who, for the receipt: */

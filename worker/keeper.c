@@ -20,6 +20,7 @@
 #include "protocol/base/log.h"
 #include "protocol/base/loop.h"
 #include "protocol/lines.h"
+#include "worker/crash.h"
 #include "worker/keeper_plan.h"
 #include "worker/manifest.h"
 #include "worker/self.h"
@@ -309,6 +310,8 @@ static void conclude(void)
 	if (broken && k.rc.status == STATUS_SUCCESS)
 		k.rc.status = STATUS_ERROR;
 	note_failure(k.rc.status);
+	if (k.rc.status != STATUS_SUCCESS)
+		crash_note(k.rc.error, sizeof(k.rc.error));
 	write_record();
 }
 
@@ -433,8 +436,8 @@ static void on_child(struct loop_signal *s)
 	pid_t pid;
 
 	(void)s;
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		if (pid == k.leader && !k.leader_dead)
+	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0)
+		if (!crash_on_status(pid, status) && pid == k.leader && !k.leader_dead)
 			leader_ended(status);
 	check_drained();
 }
@@ -495,13 +498,31 @@ static void spawn_failed(const struct spawn_failure *why, const struct err *e)
 	k.phase = KP_DRAINING;
 }
 
+/* A program that cannot be traced after all runs on; the step's events say so. */
+static void follow(int events_fd)
+{
+	struct err e = ERR_INIT;
+	char line[400];
+	int n;
+
+	if (crash_follow(k.leader, k.plan.artifacts.artifacts_dir, &e) == 0)
+		return;
+	n = snprintf(line, sizeof(line),
+	             "{\"type\":\"log\",\"level\":\"warning\",\"message\":\"%.200s\"}\n", e.msg);
+	(void)!write(events_fd, line, (size_t)n);
+}
+
 static int start(struct err *e)
 {
 	static const char *const names[KS_COUNT] = { "stdout", "stderr", "events" };
 	int in[2] = { -1, -1 };
 	struct spawn_failure why = { STAGE_NONE, 0 };
 	struct err failed = ERR_INIT;
-	struct spawn_spec spec = { k.plan.argv, k.plan.envp, k.plan.cwd, { -1, -1, -1, -1 } };
+	struct spawn_spec spec = { k.plan.argv,
+		                   k.plan.envp,
+		                   k.plan.cwd,
+		                   { -1, -1, -1, -1 },
+		                   k.plan.backtrace };
 
 	k.dir_fd = open(k.plan.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (k.dir_fd < 0)
@@ -526,6 +547,8 @@ static int start(struct err *e)
 	k.rc.started_us = now_real_us();
 	k.started_ns = now_ns();
 	k.leader = spawn(&spec, &why, &failed);
+	if (k.leader > 0 && k.plan.backtrace)
+		follow(out[KS_EVENTS][1]);
 	for (int i = 0; i < KS_COUNT; i++)
 		close_fd(&k.pipes[i][1]);
 	close_fd(&in[0]);

@@ -105,7 +105,8 @@ static int parse(const void *text, size_t n, struct keeper_plan *p, struct recei
 	    json_req_int(p->root, "plan", "grace_ms", 0, GRACE_MAX_MS, &p->grace_ms, e) < 0 ||
 	    json_req_int(p->root, "plan", "linger_ms", 0, LINGER_MAX_MS, &p->linger_ms, e) < 0 ||
 	    json_req_int(p->root, "plan", "spool_bytes", 1, JSON_INT_MAX, &p->spool_bytes, e) < 0 ||
-	    json_opt_bool(p->root, "plan", "stdin", &p->has_stdin, e) < 0)
+	    json_opt_bool(p->root, "plan", "stdin", &p->has_stdin, e) < 0 ||
+	    json_opt_bool(p->root, "plan", "backtrace", &p->backtrace, e) < 0)
 		return -1;
 	p->argv = strings(p->root, "argv", e);
 	p->envp = strings(p->root, "env", e);

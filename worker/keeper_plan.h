@@ -17,7 +17,7 @@ struct keeper_plan {
 	const char **globs;
 	int64_t timeout_ms;	/* 0: none */
 	int64_t grace_ms, linger_ms, spool_bytes;
-	bool has_stdin;
+	bool has_stdin, backtrace;
 };
 
 /* From n bytes of JSON, which are wiped; fills the identity members of *rc too.  The key is in

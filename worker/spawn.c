@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -137,6 +139,8 @@ IN_CHILD static int child_main(void *arg)
 		goto fail;
 	child_reset_signals();
 	stage = STAGE_EXEC;
+	if (b->spec->traced && syscall(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0) < 0)
+		goto fail;
 	errno = exec(b->spec);
 fail:
 	b->why.sys = errno;

@@ -6,6 +6,7 @@
 #ifndef FARSTEP_WORKER_SPAWN_H
 #define FARSTEP_WORKER_SPAWN_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "protocol/base/err.h"
@@ -16,6 +17,7 @@ struct spawn_spec {
 	char *const *envp;
 	const char *cwd;
 	int fds[4]; /* what becomes descriptor 0, 1, 2, 3; -1: /dev/null (0-2) or closed (3) */
+	bool traced; /* by us: it is stopped when it has reached exec (crash.h) */
 };
 
 struct spawn_failure {

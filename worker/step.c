@@ -15,6 +15,7 @@
 #include "protocol/base/log.h"
 #include "protocol/keys.h"
 #include "protocol/step_body.h"
+#include "worker/crash.h"
 #include "worker/drivers.h"
 #include "worker/manifest.h"
 #include "worker/store.h"
@@ -174,13 +175,16 @@ static int check_params(struct session *s, const json *params, struct err *e)
 {
 	const json *env = NULL, *collect = NULL;
 	int64_t ignored = 0;
+	bool backtrace = false;
 
 	if (drivers_check(params, e) < 0 || check_inputs(s, params, e) < 0 ||
 	    json_opt_obj(params, "params", "env", &env, e) < 0 ||
 	    json_opt_strv(params, "params", "collect", &collect, e) < 0 ||
 	    json_opt_int(params, "params", "timeout_ms", 1, TIMEOUT_MAX_MS, &ignored, e) < 0 ||
 	    json_opt_int(params, "params", "grace_ms", 0, GRACE_MAX_MS, &ignored, e) < 0 ||
-	    json_opt_int(params, "params", "linger_ms", 0, LINGER_MAX_MS, &ignored, e) < 0)
+	    json_opt_int(params, "params", "linger_ms", 0, LINGER_MAX_MS, &ignored, e) < 0 ||
+	    json_opt_bool(params, "params", "backtrace", &backtrace, e) < 0 ||
+	    (backtrace && crash_check(e) < 0))
 		return -1;
 	for (const json *v = json_first(env); v; v = json_next(v))
 		if (!json_string(v) || !*json_key(v) || strchr(json_key(v), '='))

@@ -94,6 +94,7 @@ static int plan_print(struct step *st, const json *params, struct buf *out, stru
 	jw_kint(&w, "linger_ms", linger);
 	jw_kbool(&w, "stdin", json_get(params, "stdin") != NULL);
 	jw_kint(&w, "spool_bytes", LIMIT_SPOOL);
+	jw_kbool(&w, "backtrace", json_is_true(json_get(params, "backtrace")));
 	jw_end(&w);
 	wipe(key, sizeof(key));
 	wipe(hex, sizeof(hex));

@@ -326,9 +326,10 @@ static bool late(const struct ending *end)
 	return now_ns() >= end->until_ns;
 }
 
-static void count_dead(struct ending *end, int status)
+/* Still there: it was traced, and its parent is to hear of its end, too.  It comes again. */
+static void count_dead(struct ending *end, pid_t pid, int status)
 {
-	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+	if (kill(pid, 0) < 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
 		end->ended++;
 }
 
@@ -341,7 +342,7 @@ static bool reap_all(struct ending *end)
 	for (int i = 0; i < REAP_AT_ONCE && pid > 0; i++) {
 		pid = waitpid(-1, &status, WNOHANG);
 		if (pid > 0)
-			count_dead(end, status);
+			count_dead(end, pid, status);
 	}
 	return pid >= 0 || errno != ECHILD;
 }
@@ -353,7 +354,7 @@ static void reap_found(struct ending *end)
 
 	for (size_t i = 0; i < end->now.found.n; i++)
 		if (waitpid(end->now.found.at[i], &status, WNOHANG) > 0)
-			count_dead(end, status);
+			count_dead(end, end->now.found.at[i], status);
 }
 
 /* Did the last walk find somebody whom the one before did not?  The walk becomes
