@@ -182,6 +182,8 @@ static struct tree *copy_scalar(struct osiris *o, struct osiris_list *to, const 
 	enum tree_type type = v->type;
 	auto_free char *text = NULL;
 
+	if (!v->text) /* an alias, which has been told */
+		return osiris_add(o, to, type, v->line, key, "");
 	if (o->params && type == TREE_STRING && strstr(v->text, PARAM) &&
 	    !(text = fill_in(o, v, &type)))
 		return NULL;
@@ -253,8 +255,9 @@ static bool is_secret_name(const char *key)
 	for (; n < sizeof(lower) - 1 && key[n]; n++)
 		lower[n] = (char)tolower((unsigned char)key[n]);
 	lower[n] = 0;
+	/* At the end only: a tokenizer is no secret. */
 	for (const char *const *p = parts; *p; p++)
-		if (strstr(lower, *p))
+		if (n >= strlen(*p) && strcmp(lower + n - strlen(*p), *p) == 0)
 			return true;
 	return false;
 }

@@ -102,10 +102,12 @@ static void parse_maps(struct victim *v)
 		len = (int)(end - line) - at;
 		if (len < 0)
 			len = 0;
-		if (len != last_len || memcmp(line + at, last, (size_t)len) != 0)
+		/* All mappings of one file share their path, which is how they are told. */
+		if (len != last_len || memcmp(line + at, last, (size_t)len) != 0) {
 			base = from;
-		last = line + at;
-		last_len = len;
+			last = line + at;
+			last_len = len;
+		}
 		if (perms[2] == 'x' && v->n_maps < MAPS_MAX)
 			v->maps[v->n_maps++] =
 				(struct map){ from, to, is_fixed(v, base) ? 0 : base, last, len };

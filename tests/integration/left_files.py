@@ -76,6 +76,17 @@ def attached(target):
     ok(rc == 0 and left(r) == {"early": False, "late": False}, "who attaches hears of all of them (%s)" % target, (rc, warnings(r)))
 
 
+def all_at_home():
+    """A proxy that ended between the last step and the question: nobody knows any more."""
+    r = run(pipeline("home", [shell("a", "echo x > $FARSTEP_ARTIFACTS_DIR/x")]), target="native")
+    p = call("attach", "--run-dir", "runs", r.id)
+    ok(p.returncode == 0 and not warnings(r), "attaching to a run that was asked says nothing", (p, warnings(r)))
+    os.remove(r.dir + "/journal/left")
+    p = call("attach", "--run-dir", "runs", r.id)
+    w = warnings(r)
+    ok(p.returncode == 0 and len(w) == 1 and "is not known" in w[0]["message"], "attaching to one that was not says that it is not known", (p, w))
+
+
 def own_worker():
     token = "my-own-token"
     with socket.socket() as s:
@@ -116,6 +127,7 @@ for t in ("local", "native"):
     named(t)
     attached(t)
 own_worker()
+all_at_home()
 many()
 bounds()
 done()

@@ -157,6 +157,33 @@ TEST(a_component_that_no_driver_offers_is_a_mistake_of_the_file)
 	      "exec)\n");
 }
 
+TEST(an_alias_is_a_mistake_wherever_it_stands)
+{
+	wrong(HEAD "steps:\n"
+	           "  - {id: a, component: shell, mode: read, config: {script: *x}}\n",
+	      ERR_PIPELINE,
+	      "f:4: aliases (*x) are not supported: write the value out\n"
+	      "f:4: step 'a': config: script: want a string, got nothing\n");
+}
+
+TEST(secrets_in_the_file_are_mistakes)
+{
+	wrong(HEAD "params: {pw: x}\nsteps:\n"
+	           "  - id: a\n    component: shell\n    mode: read\n    config:\n"
+	           "      script: x\n"
+	           "      accessToken: abcdefgh\n"
+	           "      password: ${params.pw}\n"
+	           "      api_key: '${KEY}'\n"
+	           "      tokenizer: some words\n",
+	      ERR_PIPELINE,
+	      "f:10: step 'a': config: accessToken: a secret in the file; give it by --secret "
+	      "NAME\n"
+	      "f:10: step 'a': config: unknown key 'accessToken'\n"
+	      "f:11: step 'a': config: unknown key 'password'\n"
+	      "f:12: step 'a': config: unknown key 'api_key'\n"
+	      "f:13: step 'a': config: unknown key 'tokenizer'\n");
+}
+
 TEST(what_is_not_built_is_refused_by_name)
 {
 	wrong(HEAD "profiles: {dev: {}}\nsteps:\n"
@@ -221,6 +248,8 @@ int main(void)
 		cmocka_unit_test(parameters_that_are_not_there_are_mistakes),
 		cmocka_unit_test(all_mistakes_of_a_file_are_told_at_once_with_their_lines),
 		cmocka_unit_test(a_component_that_no_driver_offers_is_a_mistake_of_the_file),
+		cmocka_unit_test(an_alias_is_a_mistake_wherever_it_stands),
+		cmocka_unit_test(secrets_in_the_file_are_mistakes),
 		cmocka_unit_test(what_is_not_built_is_refused_by_name),
 		cmocka_unit_test(a_file_that_grows_too_large_with_its_parameters_is_refused),
 		cmocka_unit_test(
