@@ -548,7 +548,7 @@ static int start(struct err *e)
 	k.started_ns = now_ns();
 	k.leader = spawn(&spec, &why, &failed);
 	if (k.leader > 0 && k.plan.backtrace)
-		follow(out[KS_EVENTS][1]);
+		follow(k.pipes[KS_EVENTS][1]);
 	for (int i = 0; i < KS_COUNT; i++)
 		close_fd(&k.pipes[i][1]);
 	close_fd(&in[0]);
