@@ -66,7 +66,7 @@ void run_phase(struct run *r, enum phase p)
 			r->phase_ms[i] += (double)(now - r->phase_ns[i]) / 1e6;
 			r->phase_ns[i] = none;
 		}
-	if (p < PHASES)
+	if (p < PHASES && !r->phase_ns[p]) /* it may have begun already */
 		r->phase_ns[p] = now;
 }
 
