@@ -132,7 +132,8 @@ static bool read_registers(struct victim *v, struct registers *ret)
 	struct iovec iov = { &u, sizeof(u) };
 
 	*ret = (struct registers){ 0 };
-	if (ptrace(PTRACE_GETREGSET, v->tid, NT_PRSTATUS, &iov) < 0)
+	if (ptrace(PTRACE_GETREGSET, v->tid, NT_PRSTATUS, &iov) < 0 ||
+	    iov.iov_len != sizeof(u)) /* a program for 32 bits */
 		return false;
 #if defined(__x86_64__)
 	REG(rip), REG(rsp), REG(rbp), REG(rax), REG(rbx), REG(rcx), REG(rdx), REG(rsi), REG(rdi);
@@ -351,7 +352,7 @@ static void put_program(struct victim *v)
 /* The mappings with code: what offsets are relative to. */
 static void put_maps(struct victim *v)
 {
-	buf_puts(v->out, "code:\n", NULL);
+	buf_puts(v->out, "code (from, to, where offsets begin, file):\n", NULL);
 	for (size_t i = 0; i < v->n_maps; i++) {
 		const struct map *m = &v->maps[i];
 

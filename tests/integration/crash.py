@@ -5,11 +5,12 @@ import ctypes
 import os
 import platform
 import re
+import signal
 import struct
 import subprocess
 import sys
 
-from lib_run import call, done, ok, pipeline, run, shell
+from lib_run import FARSTEP, Run, call, descendants, done, new_run_dir, ok, pipeline, role, run, shell, wait_for
 
 SOURCE = r"""
 #include <pthread.h>
@@ -159,6 +160,23 @@ def ended(r, step):
     return {}
 
 
+def replaced():
+    """The keeper traces, so a new worker changes nothing."""
+    p = pipeline("replaced", [shell("a", "echo up; while [ ! -e $FARSTEP_CHECKPOINT_DIR/go ]; do sleep 0.01; done; ./fp segv", backtrace=True)], ["fp"])
+    before = set(os.listdir("runs"))
+    proxy = subprocess.Popen([FARSTEP, "run", "-q", "--target", "native", "--run-dir", "runs", p], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    d = wait_for("the run", lambda: new_run_dir("runs", before))
+    wait_for("its step", lambda: os.path.exists(d + "/logs/a.stdout") and open(d + "/logs/a.stdout").read())
+    mine = "sessions/" + os.path.basename(d)
+    worker = [q for q in descendants(1) if role(q) == "worker" and os.path.basename(d) in open("/proc/%d/cmdline" % q).read()]
+    ok(len(worker) == 1, "there is one worker", worker)
+    os.kill(worker[0], signal.SIGKILL)
+    open("%s/sandbox/root/%s/checkpoints/a/go" % (d, mine), "w").close()
+    rc = proxy.wait(60)
+    r = Run(rc, "", "", d)
+    ok(rc == 1 and any(e["event"] == "worker_restarted" for e in r.events()) and len(reports(r, "a")) == 1, "a crash under a worker that was replaced leaves its backtrace", (rc, r.events("a")))
+
+
 def bounds():
     r = run(pipeline("bounds", [shell("many", "i=0; while [ $i -lt 20 ]; do ./fp segv || i=$((i+1)); done; exit 1", backtrace=True)], ["fp"]), "-q", target="native")
     ok(len(reports(r, "many")) == 16, "the first sixteen of twenty crashes are written", len(reports(r, "many")))
@@ -207,6 +225,7 @@ if platform.machine() not in ("x86_64", "aarch64"):
 for t in ("local", "native"):
     faults(t)
     nothing_changes(t)
+replaced()
 bounds()
 refused()
 done()
