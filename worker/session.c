@@ -375,6 +375,8 @@ static void close_finish(struct session *s)
 	if (r)
 		reply_result(r, NULL, 0);
 	session_free(s);
+	if (!w->sessions)
+		spare_drop(w);
 	if (w->o->once || (w->draining && !w->n_sessions))
 		worker_quit(w);
 }

@@ -72,11 +72,17 @@ void spare_refill(struct worker *w)
 			store_send(w->store_fd, STORE_SPARE, NULL, NULL, 0, -1, NULL) == 0;
 }
 
+void spare_drop(struct worker *w)
+{
+	forget(&w->spare);
+}
+
 void spare_arrived(struct worker *w, struct store_message *m)
 {
 	w->spare.asked = false;
 	forget(&w->spare);
-	if (m->fd < 0 || !m->len || m->data[m->len - 1] != 0)
+	/* It came too late: not taken, it ends. */
+	if (!w->sessions || m->fd < 0 || !m->len || m->data[m->len - 1] != 0)
 		return;
 	w->spare.pid = (pid_t)strtol((const char *)m->data, NULL, 10);
 	w->spare.fd = take_fd(&m->fd);

@@ -29,6 +29,8 @@ pid_t keeper_spawn(int self_fd, int lifeline_fd, int *fd, struct err *e);
 pid_t spare_take(struct worker *w, int *fd, struct err *e);
 /* Asks the supervisor for one if none waits; that it fails is no error. */
 void spare_refill(struct worker *w);
+/* No session is open: no process stays for one. */
+void spare_drop(struct worker *w);
 /* What it answered.  Takes m->fd. */
 void spare_arrived(struct worker *w, struct store_message *m);
 

@@ -462,8 +462,6 @@ TEST(what_is_not_built_is_refused_by_name_with_exit_10)
 	assert_not_built("steps: [{id: a, driver: python, config: {}}]\n", "driver 'python'");
 	assert_not_built("steps: [{id: a, driver: 'pkg.mod:Class', config: {}}]\n",
 	                 "driver 'pkg.mod:Class'");
-	assert_not_built("oml_version: 0.1.0\nsteps: []\n", "Osiris pipelines (oml_version)");
-	assert_not_built("pipeline: {}\nmeta: {}\n", "Osiris compiled manifests");
 }
 
 /* A mistake outweighs: repairing it comes first. */
