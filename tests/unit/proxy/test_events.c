@@ -208,7 +208,8 @@ TEST(members_whose_names_are_taken_go_into_an_object_of_their_own)
 	events_close(&ev);
 	assert_lines(&t, "events.jsonl",
 	             LINE(1, "\"wseq\":1,\"event\":\"x\",\"step_id\":\"s\",\"attempt\":1,\"a\":1,"
-	                     "\"b\":2,\"data\":{\"step_id\":\"other\",\"seq\":9,\"ts\":\"never\",\"event\":\"run_end\",\"data\":{},\"session\":\"s\"}"));
+	                     "\"b\":2,\"data\":{\"step_id\":\"other\",\"seq\":9,\"ts\":\"never\","
+	                     "\"event\":\"run_end\",\"data\":{},\"session\":\"s\"}"));
 }
 
 TEST(a_line_is_one_line_whatever_its_values_are)

@@ -67,15 +67,17 @@ TEST(run_ids_have_their_shape_and_sort_by_time)
 
 TEST(ids_that_are_none_make_no_directory)
 {
-	static const char *const ids[] = { "",
-		                           "..",
-		                           "a/b",
-		                           "Abc",
-		                           "-a",
-		                           "a_b",
-		                           "\xc3\xa9",
-		                           "0123456789012345678901234567890123456789012345678901234"
-		                           "5678901234" };
+	static const char *const ids[] = {
+		"",
+		"..",
+		"a/b",
+		"Abc",
+		"-a",
+		"a_b",
+		"\xc3\xa9",
+		/* one more than may be */
+		"01234567890123456789012345678901234567890123456789012345678901234",
+	};
 	struct temp_dir t CLEANUP(temp_dir_release) = temp_dir();
 	struct err e = ERR_INIT;
 	struct rundir d;
