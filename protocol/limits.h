@@ -21,8 +21,11 @@
 /* bytes waiting in a carrier: then streams are not read */
 #define LIMIT_SEND_QUEUE         (1024 * 1024)
 #define LIMIT_SEND_QUEUE_HARD    (8 * 1024 * 1024) /* a peer that does not read is dropped here */
-#define HEARTBEAT_MS             10000
-#define LINK_DEAD_MS             25000
+#define HEARTBEAT_MS             10000 /* unless the worker's hello says otherwise */
+#define HEARTBEAT_MIN_MS         1000
+#define HEARTBEAT_MAX_MS         60000
+#define LINK_DEAD_MS(heartbeat)  ((heartbeat) * 5 / 2) /* nothing received for so long */
+#define LINK_DEAD_SPARE_MS       5000 /* then libwebsockets ends what we did not */
 
 /* sessions and steps */
 #define LIMIT_SESSIONS      64

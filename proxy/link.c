@@ -43,6 +43,7 @@ struct link {
 	uint32_t next_channel;
 	uint64_t events_have, events_acked;
 	json *hello;
+	uint64_t heartbeat_ms; /* as the hello says */
 	unsigned retry_ms;
 	uint64_t last_in_ns;
 	struct loop_timer retry, heartbeat, ack, renew;
@@ -255,6 +256,23 @@ static void on_event(struct link *l, const json *params)
 		loop_timer_start(l->loop, &l->ack, ACK_MS, on_ack_due, NULL);
 }
 
+static void on_hello(struct link *l, const json *params)
+{
+	int64_t beat = HEARTBEAT_MS;
+	struct buf b;
+
+	buf_init(&b, LIMIT_TEXT);
+	json_free(l->hello);
+	l->hello = NULL;
+	if (json_print(params, &b, NULL) == 0)
+		l->hello = json_parse((const char *)buf_data(&b), buf_len(&b), LIMIT_TEXT,
+		                      LIMIT_JSON_DEPTH, NULL);
+	buf_release(&b);
+	json_opt_int(l->hello, "hello", "heartbeat_ms", HEARTBEAT_MIN_MS, HEARTBEAT_MAX_MS, &beat,
+	             NULL);
+	l->heartbeat_ms = (uint64_t)beat;
+}
+
 static void on_message(void *arg, const struct rpc_message *m)
 {
 	struct link *l = arg;
@@ -265,17 +283,8 @@ static void on_message(void *arg, const struct rpc_message *m)
 	if (m->kind == RPC_NOTICE) {
 		if (strcmp(m->method, "event") == 0)
 			on_event(l, m->params);
-		else if (strcmp(m->method, "hello") == 0 && m->params) {
-			struct buf b;
-
-			buf_init(&b, LIMIT_TEXT);
-			json_free(l->hello);
-			l->hello = NULL;
-			if (json_print(m->params, &b, NULL) == 0)
-				l->hello = json_parse((const char *)buf_data(&b), buf_len(&b),
-				                      LIMIT_TEXT, LIMIT_JSON_DEPTH, NULL);
-			buf_release(&b);
-		}
+		else if (strcmp(m->method, "hello") == 0 && m->params)
+			on_hello(l, m->params);
 		return;
 	}
 	if (m->kind != RPC_RESULT && m->kind != RPC_ERROR)
@@ -379,13 +388,13 @@ static void on_heartbeat(struct loop_timer *t)
 	struct link *l = (struct link *)((char *)t - offsetof(struct link, heartbeat));
 	uint64_t silent_ms = (now_ns() - l->last_in_ns) / 1000000;
 
-	if (silent_ms > LINK_DEAD_MS) {
+	if (silent_ms > LINK_DEAD_MS(l->heartbeat_ms)) {
 		drop_connection(l, CLOSE_SILENT, "nothing received in time");
 		return;
 	}
 	send_notice(l, "heartbeat", "{}");
 	/* Half the interval: a peer that went silent right after a beat is noticed before 30 s. */
-	loop_timer_start(l->loop, &l->heartbeat, HEARTBEAT_MS / 2, on_heartbeat, NULL);
+	loop_timer_start(l->loop, &l->heartbeat, l->heartbeat_ms / 2, on_heartbeat, NULL);
 }
 
 static int render_renew(struct call *c, struct link *l, struct buf *out, struct err *e)
@@ -449,7 +458,7 @@ static void on_opened(struct call *c, const json *result, const struct err *erro
 	l->retry_ms = FIRST_RETRY_MS * 20;
 	l->events_acked = l->events_have;
 	loop_timer_stop(&l->retry);
-	loop_timer_start(l->loop, &l->heartbeat, HEARTBEAT_MS / 2, on_heartbeat, NULL);
+	loop_timer_start(l->loop, &l->heartbeat, l->heartbeat_ms / 2, on_heartbeat, NULL);
 	loop_timer_start(l->loop, &l->renew, LEASE_RENEW_MS, on_renew_due, NULL);
 	l->hooks.on_up(l->hooks.arg, l->hello, result, again);
 	flush_calls(l);
@@ -569,6 +578,7 @@ struct link *link_new(struct loop *loop, struct ws_client *ws, const struct link
 	l->events_have = l->events_acked = spec->events_have;
 	l->lease_ms = spec->lease_ms;
 	l->give_up_ms = spec->give_up_ms;
+	l->heartbeat_ms = HEARTBEAT_MS;
 	l->allowed_ms = spec->first_ms;
 	l->retry_ms = FIRST_RETRY_MS;
 	l->open_call.render = render_open;

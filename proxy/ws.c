@@ -229,7 +229,8 @@ static void emit_log(int level, const char *line)
 struct ws_client *ws_client_new(struct loop *l, struct err *e)
 {
 	static const lws_retry_bo_t idle = { .secs_since_valid_ping = HEARTBEAT_MS / 1000,
-		                             .secs_since_valid_hangup = LINK_DEAD_MS / 1000 };
+		                             .secs_since_valid_hangup =
+			                             LINK_DEAD_MS(HEARTBEAT_MS) / 1000 };
 	struct lws_context_creation_info info = { 0 };
 	struct ws_client *w = calloc(1, sizeof(*w));
 	lws_sock_file_fd_type fd;

@@ -291,7 +291,7 @@ static void send_hello(struct conn *c)
 	jw_str(&w, "zstd");
 	jw_str(&w, "none");
 	jw_end(&w);
-	jw_kint(&w, "heartbeat_ms", HEARTBEAT_MS);
+	jw_kint(&w, "heartbeat_ms", c->w->o->heartbeat_ms);
 	jw_kobj(&w, "limits");
 	jw_kint(&w, "text", LIMIT_TEXT);
 	jw_kint(&w, "data", LIMIT_DATA);
@@ -311,10 +311,12 @@ static void send_hello(struct conn *c)
 static void on_heartbeat(struct loop_timer *t)
 {
 	struct conn *c = (struct conn *)((char *)t - offsetof(struct conn, heartbeat));
+	int64_t beat = c->w->o->heartbeat_ms;
+	int64_t left = LINK_DEAD_MS(beat) - (int64_t)((now_ns() - c->last_in_ns) / 1000000);
 	struct buf b;
 	struct jw w;
 
-	if (now_ns() - c->last_in_ns > LINK_DEAD_MS * 1000000ULL) {
+	if (left <= 0) {
 		conn_close(c, CLOSE_SILENT, "nothing received in time");
 		return;
 	}
@@ -332,7 +334,8 @@ static void on_heartbeat(struct loop_timer *t)
 	if (jw_done(&w, NULL) == 0)
 		send_notice(c, "heartbeat", &b);
 	buf_release(&b);
-	loop_timer_start(c->w->loop, &c->heartbeat, HEARTBEAT_MS, on_heartbeat, NULL);
+	loop_timer_start(c->w->loop, &c->heartbeat, (uint64_t)(left < beat ? left : beat),
+	                 on_heartbeat, NULL);
 }
 
 static int send_event(void *arg, const char *line, size_t n, struct err *e)
@@ -422,7 +425,7 @@ bool conn_open(void *worker, struct carrier *carrier)
 	w->conns = c;
 	w->n_conns++;
 	send_hello(c);
-	loop_timer_start(w->loop, &c->heartbeat, HEARTBEAT_MS, on_heartbeat, NULL);
+	loop_timer_start(w->loop, &c->heartbeat, (uint64_t)w->o->heartbeat_ms, on_heartbeat, NULL);
 	return true;
 }
 

@@ -28,6 +28,8 @@ static const struct row {
 	  offsetof(struct worker_options, lease_ms), 1000, LEASE_MAX_MS },
 	{ "--max-sessions", "N", "sessions at once (default 64)", NUMBER,
 	  offsetof(struct worker_options, max_sessions), 1, LIMIT_SESSIONS },
+	{ "--heartbeat", "MS", "how often both sides say that they live (default 10000)", NUMBER,
+	  offsetof(struct worker_options, heartbeat_ms), HEARTBEAT_MIN_MS, HEARTBEAT_MAX_MS },
 	{ "--once", NULL, "end when the first session is closed", FLAG,
 	  offsetof(struct worker_options, once), 0, 0 },
 	{ "--log-level", "LEVEL", "error, warn, info or debug (default info)", LEVEL, 0, 0, 0 },
@@ -315,6 +317,7 @@ int worker_options_parse(struct worker_options *o, int argc, char **argv, struct
 
 	memset(o, 0, sizeof(*o));
 	o->max_sessions = LIMIT_SESSIONS;
+	o->heartbeat_ms = HEARTBEAT_MS;
 	o->log_level = LOG_INFO;
 	o->sandbox_id = "";
 	if (parse_line(o, argc, argv, given, e) < 0)

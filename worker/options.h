@@ -23,6 +23,7 @@ struct worker_options {
 	const char *sandbox_id;   /* "" until the supervisor made one */
 	int64_t lease_ms;         /* 0: the worker outlives its sessions */
 	int64_t max_sessions;
+	int64_t heartbeat_ms;
 	bool once; /* exit when the first session is closed */
 	enum log_level log_level;
 	bool log_json;

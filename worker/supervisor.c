@@ -254,10 +254,10 @@ static int start_worker(struct err *e)
 	const struct timeval wait = { 2, 0 };
 	auto_close int mine = -1;
 	auto_close int theirs = -1;
-	char generation[24], sessions[24], level[4];
+	char generation[24], sessions[24], heartbeat[24], level[4];
 	int pair[2], size = STORE_SOCKET_BUFFER;
 	int fds[4];
-	char *argv[20];
+	char *argv[24];
 	int n = 0;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -272,6 +272,7 @@ static int start_worker(struct err *e)
 	snprintf(generation, sizeof(generation), "%lld", (long long)sup.generation);
 	snprintf(sessions, sizeof(sessions), "%lld", (long long)sup.o->max_sessions);
 	snprintf(level, sizeof(level), "%d", (int)sup.o->log_level);
+	snprintf(heartbeat, sizeof(heartbeat), "%lld", (long long)sup.o->heartbeat_ms);
 	argv[n++] = (char *)"farstep-worker";
 	argv[n++] = (char *)"--role";
 	argv[n++] = (char *)"worker";
@@ -287,6 +288,8 @@ static int start_worker(struct err *e)
 	argv[n++] = sessions;
 	argv[n++] = (char *)"--log-level";
 	argv[n++] = level;
+	argv[n++] = (char *)"--heartbeat";
+	argv[n++] = heartbeat;
 	if (sup.o->lease_ms)
 		argv[n++] = (char *)"--leased";
 	if (sup.o->once)

@@ -224,7 +224,7 @@ static bool is_healthy(void *arg)
 
 static int set_up(struct running *r, struct worker_options *o, struct err *e)
 {
-	const struct ws_server_hooks hooks = { &r->w, conn_open, is_healthy };
+	const struct ws_server_hooks hooks = { &r->w, conn_open, is_healthy, o->heartbeat_ms };
 	uint8_t token[SHA256_LEN];
 
 	r->w.o = o;

@@ -42,6 +42,7 @@ struct ws_server {
 	struct loop_timer expiry;
 	uint8_t token_sha256[SHA256_LEN];
 	struct ws_server_hooks hooks;
+	lws_retry_bo_t idle;
 	struct peer *pending;
 	struct peer **pending_tail;
 	int n_pending;
@@ -360,8 +361,6 @@ struct ws_server *ws_server_new(struct loop *l, int listen_fd,
                                 const uint8_t token_sha256[SHA256_LEN],
                                 const struct ws_server_hooks *hooks, struct err *e)
 {
-	static const lws_retry_bo_t idle = { .secs_since_valid_ping = HEARTBEAT_MS / 1000,
-		                             .secs_since_valid_hangup = LINK_DEAD_MS / 1000 };
 	struct lws_context_creation_info info = { 0 };
 	struct ws_server *s = calloc(1, sizeof(*s));
 	lws_sock_file_fd_type fd;
@@ -372,6 +371,9 @@ struct ws_server *ws_server_new(struct loop *l, int listen_fd,
 	}
 	s->loop = l;
 	s->hooks = *hooks;
+	s->idle.secs_since_valid_ping = (uint16_t)(hooks->heartbeat_ms / 1000);
+	s->idle.secs_since_valid_hangup =
+		(uint16_t)((LINK_DEAD_MS(hooks->heartbeat_ms) + LINK_DEAD_SPARE_MS) / 1000);
 	s->pending_tail = &s->pending;
 	memcpy(s->token_sha256, token_sha256, SHA256_LEN);
 	lws_set_log_level(LLL_ERR | LLL_WARN, emit_log);
@@ -383,7 +385,7 @@ struct ws_server *ws_server_new(struct loop *l, int listen_fd,
 	s->context = lws_create_context(&info);
 	info.port = CONTEXT_PORT_NO_LISTEN_SERVER;
 	info.protocols = protocols;
-	info.retry_and_idle_policy = &idle;
+	info.retry_and_idle_policy = &s->idle;
 	info.vhost_name = "worker";
 	if (s->context)
 		s->vhost = lws_create_vhost(s->context, &info);

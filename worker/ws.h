@@ -22,6 +22,7 @@ struct ws_server_hooks {
 	bool (*on_open)(void *arg, struct carrier *c);
 	/* GET /healthz: is all well? */
 	bool (*is_healthy)(void *arg);
+	int64_t heartbeat_ms; /* between pings to a silent peer */
 };
 
 /* Adopts the loop: ws_server_run is the process's main loop from now on. */
