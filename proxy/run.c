@@ -14,6 +14,7 @@
 #include "protocol/base/fs.h"
 #include "protocol/base/log.h"
 #include "proxy/env_json.h"
+#include "proxy/last_words.h"
 #include "proxy/userkey.h"
 #include "proxy/where.h"
 
@@ -186,6 +187,7 @@ static void on_up(void *arg, const json *hello, const json *result, bool again)
 	const char *version = "", *sandbox = "";
 	struct err e = ERR_INIT;
 
+	r->was_up = true;
 	json_opt_int(result, "", "generation", 0, JSON_INT_MAX, &generation, NULL);
 	json_opt_int(hello, "", "pid", 0, JSON_INT_MAX, &pid, NULL);
 	json_opt_str(hello, "", "version", &version, NULL);
@@ -342,6 +344,7 @@ static int create_sandbox(struct run *r, struct err *e)
 	log_fd = openat(r->dir.fd, "farstep.log",
 	                O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	spec.log_fd = log_fd;
+	r->log_from = log_fd >= 0 ? lseek(log_fd, 0, SEEK_END) : 0;
 	ret = r->provider->check(&spec, e);
 	if (ret == 0 && (mkdir(r->state_dir, 0700) < 0 || mkdir(r->socket_dir, 0700) < 0) &&
 	    errno != EEXIST)
@@ -427,6 +430,16 @@ static int exit_code(const struct run *r)
 	return err_exit(r->error.code);
 }
 
+static void explain_start(struct run *r)
+{
+	auto_close int fd = -1;
+
+	if (r->was_up || r->attached || r->interrupted || !r->provider || !r->has_sandbox)
+		return;
+	fd = openat(r->dir.fd, "farstep.log", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	last_words_explain(fd, r->log_from, &r->error);
+}
+
 static void conclude(struct run *r)
 {
 	int64_t completed = 0;
@@ -441,6 +454,7 @@ static void conclude(struct run *r)
 		r->exit_code = 6;
 		return;
 	}
+	explain_start(r);
 	lose_unfinished(r);
 	if (r->link)
 		link_bytes(r->link, &r->bytes_up, &r->bytes_down);

@@ -73,6 +73,8 @@ struct run {
 		*provider; /* NULL: a worker of the user's own (--target unix:, ws:) */
 	struct sandbox sandbox;
 	bool has_sandbox, attached;
+	bool was_up;    /* the worker answered once */
+	off_t log_from; /* where its standard error begins in farstep.log */
 	char socket_dir[256], state_dir[1200];
 
 	struct sending *sending;

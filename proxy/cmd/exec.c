@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include "protocol/keys.h"
 #include "proxy/cmd/cmd.h"
 #include "proxy/env_json.h"
+#include "proxy/last_words.h"
 #include "proxy/link.h"
 #include "proxy/rundir.h"
 #include "proxy/stdin_source.h"
@@ -40,7 +42,8 @@ struct exec {
 	struct link *link;
 	const struct provider *provider;
 	struct sandbox sandbox;
-	bool has_sandbox, finished;
+	bool has_sandbox, finished, was_up;
+	int log_fd; /* a memory file for the worker's standard error; -1: none */
 	char run[LIMIT_RUN_ID + 1], token[SHA256_HEX], key[SHA256_HEX], dir[340], state_dir[360];
 	struct sink out, err;
 	struct fetch fetch;
@@ -92,6 +95,7 @@ static void on_up(void *arg, const json *hello, const json *result, bool again)
 	struct exec *x = arg;
 
 	(void)hello;
+	x->was_up = true;
 	if (again) {
 		step_run_resume(&x->sr);
 		return;
@@ -231,7 +235,8 @@ static int create(struct exec *x, const uint8_t *user_key, struct err *e)
 	spec.template_name = x->o->template_name;
 	spec.lease_ms = LEASE_DEFAULT_MS;
 	spec.network = x->o->network;
-	spec.log_fd = x->o->verbose > 0 ? 2 : -1;
+	x->log_fd = memfd_create("farstep.log", MFD_CLOEXEC);
+	spec.log_fd = x->o->verbose > 0 ? 2 : x->log_fd;
 	if (x->provider->check(&spec, e) < 0)
 		return -1;
 	if (x->provider->create(x->loop, &spec, &x->sandbox, e) < 0) {
@@ -417,6 +422,7 @@ static void release(struct exec *x)
 		sink_close(&x->err);
 		fetch_release(&x->fetch);
 	}
+	close_fd(&x->log_fd);
 	stdin_source_free(x->input);
 	link_free(x->link);
 	ws_client_free(x->ws);
@@ -434,10 +440,13 @@ int cmd_exec(struct options *o)
 	if (!x)
 		return EXIT_OURS;
 	x->o = o;
+	x->log_fd = -1;
 	if (begin(x, &x->error) == 0)
 		while (!x->finished && ws_client_pass(x->ws) >= 0)
 			;
 	code = verdict(x);
+	if (x->has_sandbox && !x->was_up)
+		last_words_explain(x->log_fd, 0, &x->error);
 	end(x);
 	if (x->error.code)
 		fprintf(stderr, "farstep: %s: %s\n", err_name(x->error.code), x->error.msg);
