@@ -111,7 +111,7 @@ TEST(a_reader_gets_at_most_what_it_asks_for_and_goes_on_there)
 	assert_int_equal(journal_read(&j, &c, 10, on_line, &g, &e), 3);
 	assert_int_equal(journal_read(&j, &c, 10, on_line, &g, &e), 0);
 	for (int i = 1; i <= 5; i++) {
-		char want[16];
+		char want[32];
 
 		snprintf(want, sizeof(want), "{\"wseq\":%d,", i);
 		assert_non_null(strstr(buf_cstr(&g.text, NULL), want));

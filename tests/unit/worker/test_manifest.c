@@ -174,7 +174,7 @@ TEST(globs_that_leave_the_directory_are_no_good)
 	assert_false(glob_is_good("a/.."));
 }
 
-TEST(what_is_in_the_artifacts_directory_comes_whole_and_sorted_with_mode_size_and_digest)
+TEST(artifacts_come_whole_and_sorted_with_mode_size_and_digest)
 {
 	struct left l CLEANUP(left_release) = left();
 	struct err e = ERR_INIT;
@@ -362,8 +362,7 @@ int main(void)
 		cmocka_unit_test(globs_match_as_people_expect),
 		cmocka_unit_test(a_glob_of_many_stars_takes_no_time),
 		cmocka_unit_test(globs_that_leave_the_directory_are_no_good),
-		cmocka_unit_test(
-			what_is_in_the_artifacts_directory_comes_whole_and_sorted_with_mode_size_and_digest),
+		cmocka_unit_test(artifacts_come_whole_and_sorted_with_mode_size_and_digest),
 		cmocka_unit_test(globs_look_into_output_and_work_and_the_first_of_a_name_wins),
 		cmocka_unit_test(only_regular_files_come_and_the_rest_is_named),
 		cmocka_unit_test(many_refusals_are_cut_not_overrun),

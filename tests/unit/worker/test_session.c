@@ -367,7 +367,7 @@ TEST(acknowledged_output_is_told_to_the_keeper)
 	assert_int_equal(told_to_give_up(k, KS_STDOUT), 0);
 }
 
-TEST(what_a_client_had_when_it_attached_is_kept_until_a_window_frame_acknowledges_it)
+TEST(what_a_client_had_when_it_attached_is_kept_until_acknowledged)
 {
 	struct fake_conn *old = dial_and_open(), *c = dial();
 	struct fake_keeper *k = execute(old, 2, "a", STREAMS);
@@ -867,8 +867,7 @@ int main(void)
 		talk_test(every_event_that_the_worker_writes_is_in_the_table),
 		talk_test(output_goes_as_far_as_its_window_and_the_end_follows_the_last_byte),
 		talk_test(acknowledged_output_is_told_to_the_keeper),
-		talk_test(
-			what_a_client_had_when_it_attached_is_kept_until_a_window_frame_acknowledges_it),
+		talk_test(what_a_client_had_when_it_attached_is_kept_until_acknowledged),
 		talk_test(frames_that_break_a_streams_rules_close_with_4002),
 		talk_test(input_beyond_the_granted_window_closes_with_4002),
 		talk_test(input_waits_for_the_keepers_room_and_reaches_it_in_order),
