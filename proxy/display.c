@@ -111,6 +111,10 @@ void display_event(void *display, const char *event, const json *f)
 		line(d, "\033[33m", "warning: %s", text_of(f, "message"));
 	} else if (strcmp(event, "sandbox_created") == 0) {
 		line(d, NULL, "sandbox %s (%s)", text_of(f, "sandbox_id"), text_of(f, "template"));
+	} else if (strcmp(event, "package_uploaded") == 0) {
+		line(d, NULL, "package: %.0f files, %.0f bytes packed to %.0f (%.1f to 1)",
+		     number_of(f, "files"), number_of(f, "raw_bytes"), number_of(f, "bytes"),
+		     number_of(f, "ratio"));
 	} else if (strcmp(event, "heartbeat_lost") == 0) {
 		line(d, "\033[33m", "the link to the worker is down: reconnecting");
 	} else if (strcmp(event, "reattached") == 0) {

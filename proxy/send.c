@@ -114,6 +114,8 @@ static void on_loaded(struct call *c, const json *result, const struct err *erro
 	jw_init(&w, &b);
 	jw_obj(&w);
 	jw_kint(&w, "bytes", (int64_t)s->size);
+	jw_kint(&w, "raw_bytes", (int64_t)r->package.bytes);
+	jw_knum(&w, "ratio", (double)r->package.bytes / (double)s->size);
 	jw_kint(&w, "files", (int64_t)r->package.n);
 	jw_kstr(&w, "sha256", r->package.sha256);
 	jw_knum(&w, "duration_ms", (double)(now_ns() - s->begun_ns) / 1e6);
