@@ -114,7 +114,8 @@ static void read_report(struct upload *u, int status)
 	if (space)
 		*space++ = 0;
 	if (space && err_by_name(report) != ERR_INTERNAL)
-		err_set(&u->failed, err_by_name(report), 0, "package: %s", space);
+		err_set(&u->failed, err_by_name(report), 0, "%s%s",
+		        strncmp(space, "package: ", 9) == 0 ? "" : "package: ", space);
 	else
 		err_set(&u->failed, ERR_INTEGRITY, 0,
 		        "package: the unpacking helper ended by %s %d",
