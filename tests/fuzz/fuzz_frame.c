@@ -26,8 +26,9 @@ static void check_promises(const struct frame *f, const uint8_t *p, size_t n)
 	must(f->kind == FRAME_DATA || f->kind == FRAME_WINDOW || f->kind == FRAME_GAP);
 	must(f->len == n - FRAME_HEADER && f->len <= LIMIT_DATA);
 	must(f->payload == p + FRAME_HEADER);
-	must(f->offset + f->len >= f->offset && f->offset + f->len <= UINT64_C(1) << 63);
-	if (f->kind != FRAME_DATA)
+	if (f->kind == FRAME_DATA)
+		must(f->offset <= (UINT64_C(1) << 63) - f->len);
+	else
 		must(f->len == 8 && f->flags == 0 && frame_u64(f) >= f->offset);
 	frame_header(head, f->kind, f->flags, f->channel, f->offset);
 	must(memcmp(head, p, sizeof(head)) == 0);
