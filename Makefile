@@ -216,7 +216,9 @@ FUZZ_FOUND	?= build/fuzz/corpus
 fuzz_names	:= $(fuzz_c:tests/fuzz/fuzz_%.c=%)
 fuzz_flags	:= $(common) -isystem $(gnu)/include -O1 -fno-omit-frame-pointer \
 		   -fno-sanitize-recover=undefined -DFARSTEP_FUZZ
-fuzz_linked	:= $(protocol_c) $(worker_c) $(proxy_c)
+# The proxy only if a target is about it: half of the building.
+fuzz_linked	:= $(protocol_c) $(worker_c) \
+		   $(if $(shell grep -l '"proxy/' $(fuzz_c) /dev/null),$(proxy_c))
 
 build/fuzz/obj/%.o: %.c build/deps/complete Makefile
 	$(call say,CC,$<)
