@@ -201,9 +201,10 @@ $(O)/tests/bench/%: $(O)/gnu/tests/bench/%.o $(everything)
 bench: all $(bench)
 	$(Q)BUILD=$(CURDIR)/$(O) python3 tests/bench/run.py
 
-# The fault tests at full length: 300 random kills, stops and cuts, 300 random links.
+# At full length: 300 random kills, stops and cuts, 300 random links, gigabytes, 1,000 short commands.
 soak: all
-	$(Q)RUNS=300 FULL=1 BUILD=$(CURDIR)/$(O) tests/run.sh $(filter tests/fault/%,$(scripts))
+	$(Q)RUNS=300 FULL=1 BUILD=$(CURDIR)/$(O) tests/run.sh $(filter tests/fault/% \
+		%/memory.py %/core.py %/command.py,$(scripts))
 
 .SECONDARY:
 

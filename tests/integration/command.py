@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
+# timeout: 300
 """farstep exec: one command's streams and exit code are passed through whole."""
 import hashlib
 import os
@@ -37,7 +38,7 @@ def nothing_lost():
     n = 1000 if FULL else 100
     want = hashlib.sha256(b"x" * 300000).hexdigest()
     p = pipeline("short", [shell("s%d" % i, "head -c 300000 /dev/zero | tr '\\000' x") for i in range(n)])
-    r = run(p, "-q", "-j4", target="native", timeout=120)
+    r = run(p, "-q", "-j4", target="native", timeout=250)
     bad = [i for i in range(n) if hashlib.sha256(r.read("logs/s%d.stdout" % i, True)).hexdigest() != want]
     ok(r.rc == 0 and not bad, "of %d short commands that print 300 kB and exit none loses a byte" % n, (r.rc, bad))
 
