@@ -97,7 +97,8 @@ static inline uint64_t carrier_piece(const struct carrier *c)
 	return n < CARRIER_FIRST_PIECE ? CARRIER_FIRST_PIECE : n < LIMIT_DATA ? n : LIMIT_DATA;
 }
 
-/* For drivers: the next frame to write, NULL if none; give it back with carrier_written. */
+/* For drivers: the next frame to write, NULL if none; given back with carrier_written, or freed if
+ * it could not be written. */
 struct out_frame *carrier_take(struct carrier *c);
 void carrier_written(struct carrier *c, struct out_frame *f);
 /* Puts the seal behind the payload; how many bytes are to be written. */

@@ -129,8 +129,10 @@ static int on_writeable(struct peer *p)
 	if (!f)
 		return p->carrier.closing ? close_as_noted(p) : 0;
 	if (lws_write(p->wsi, out_frame_payload(f), carrier_seal(&p->carrier, f),
-	              f->binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT) < 0)
+	              f->binary ? LWS_WRITE_BINARY : LWS_WRITE_TEXT) < 0) {
+		free(f);
 		return -1;
+	}
 	carrier_written(&p->carrier, f);
 	if (p->carrier.control.head || p->carrier.bulk.head || p->carrier.closing)
 		lws_callback_on_writable(p->wsi);
