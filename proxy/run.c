@@ -57,6 +57,31 @@ static void PRINTF_LIKE(3, 4) event(struct run *r, const char *name, const char 
 	buf_release(&b);
 }
 
+/* Events with texts that somebody else wrote: names, ids, versions. */
+static void begin_fields(struct jw *w, struct buf *b)
+{
+	buf_init(b, LIMIT_TEXT);
+	jw_init(w, b);
+	jw_obj(w);
+}
+
+static void end_fields(struct run *r, const char *name, struct jw *w)
+{
+	struct err e = ERR_INIT;
+
+	jw_end(w);
+	if (jw_done(w, &e) < 0)
+		log_error("event %s: %s", name, e.msg);
+	else
+		run_event(r, name, w->out);
+	buf_release(w->out);
+}
+
+static double ms_since(uint64_t ns)
+{
+	return (double)(now_ns() - ns) / 1e6;
+}
+
 void run_phase(struct run *r, enum phase p)
 {
 	uint64_t now = now_ns();
@@ -186,6 +211,8 @@ static void on_up(void *arg, const json *hello, const json *result, bool again)
 	int64_t generation = 0, pid = 0;
 	const char *version = "", *sandbox = "";
 	struct err e = ERR_INIT;
+	struct buf b;
+	struct jw w;
 
 	r->was_up = true;
 	json_opt_int(result, "", "generation", 0, JSON_INT_MAX, &generation, NULL);
@@ -209,11 +236,12 @@ static void on_up(void *arg, const json *hello, const json *result, bool again)
 		}
 		event(r, "reattached", "{\"generation\":%lld}", (long long)generation);
 	} else {
-		event(r, "worker_started",
-		      "{\"pid\":%lld,\"version\":\"%.40s\",\"generation\":%lld,\"duration_ms\":%."
-		      "3f}",
-		      (long long)pid, version, (long long)generation,
-		      (double)(now_ns() - r->phase_start_ns) / 1e6);
+		begin_fields(&w, &b);
+		jw_kint(&w, "pid", pid);
+		jw_kstr(&w, "version", version);
+		jw_kint(&w, "generation", generation);
+		jw_knum(&w, "duration_ms", ms_since(r->phase_start_ns));
+		end_fields(r, "worker_started", &w);
 	}
 	if (!r->o->jobs) {
 		int64_t cpus = 0;
@@ -324,6 +352,8 @@ static int create_sandbox(struct run *r, struct err *e)
 	char worker[1024], digest[SHA256_HEX], id[17];
 	uint8_t raw[SHA256_LEN];
 	struct sandbox_spec spec = { 0 };
+	struct buf fields;
+	struct jw w;
 	int log_fd, ret;
 
 	if (worker_path(worker, e) < 0)
@@ -356,11 +386,13 @@ static int create_sandbox(struct run *r, struct err *e)
 	}
 	if (log_fd >= 0)
 		close(log_fd);
-	if (ret == 0)
-		event(r, "sandbox_created",
-		      "{\"sandbox_id\":\"%s\",\"template\":\"%s\",\"duration_ms\":%.3f}",
-		      r->sandbox.id, r->provider->name,
-		      (double)(now_ns() - r->phase_start_ns) / 1e6);
+	if (ret == 0) {
+		begin_fields(&w, &fields);
+		jw_kstr(&w, "sandbox_id", r->sandbox.id);
+		jw_kstr(&w, "template", r->provider->name);
+		jw_knum(&w, "duration_ms", ms_since(r->phase_start_ns));
+		end_fields(r, "sandbox_created", &w);
+	}
 	return ret;
 }
 
@@ -368,6 +400,8 @@ static void destroy_sandbox(struct run *r)
 {
 	struct err e = ERR_INIT;
 	uint64_t begun = now_ns();
+	struct buf b;
+	struct jw w;
 
 	if (!r->provider || !r->has_sandbox || r->taken_over)
 		return;
@@ -379,8 +413,10 @@ static void destroy_sandbox(struct run *r)
 		return;
 	}
 	rmdir(r->socket_dir);
-	event(r, "sandbox_destroyed", "{\"sandbox_id\":\"%s\",\"duration_ms\":%.3f}", r->sandbox.id,
-	      (double)(now_ns() - begun) / 1e6);
+	begin_fields(&w, &b);
+	jw_kstr(&w, "sandbox_id", r->sandbox.id);
+	jw_knum(&w, "duration_ms", ms_since(begun));
+	end_fields(r, "sandbox_destroyed", &w);
 }
 
 /* ---- the whole ---- */
@@ -495,6 +531,18 @@ static bool all_is_home(struct run *r)
 	return true;
 }
 
+static void tell_start(struct run *r)
+{
+	struct buf b;
+	struct jw w;
+
+	begin_fields(&w, &b);
+	jw_kstr(&w, "pipeline", r->plan->name);
+	jw_kstr(&w, "target", r->o->target);
+	jw_kint(&w, "steps", (int64_t)r->plan->n_steps);
+	end_fields(r, "run_start", &w);
+}
+
 static int begin(struct run *r, struct err *e)
 {
 	r->loop = loop_new(e);
@@ -505,8 +553,7 @@ static int begin(struct run *r, struct err *e)
 	signal(SIGPIPE, SIG_IGN);
 	run_display_open(r);
 	if (!r->attached)
-		event(r, "run_start", "{\"pipeline\":\"%s\",\"target\":\"%s\",\"steps\":%zu}",
-		      r->plan->name, r->o->target, r->plan->n_steps);
+		tell_start(r);
 	r->control = control_open(r, e);
 	if (!r->control)
 		return -1;

@@ -62,6 +62,24 @@ def results():
     ok({k: v for k, v in result.items() if k != "run_dir"} == status, "and the same as status.json", status)
 
 
+def names():
+    """What users call things is not always a word."""
+    os.makedirs('dir "x"', exist_ok=True)
+    p = pipeline("named", [shell("a", "true")])
+    doc = json.load(open(p))
+    doc["name"] = 'to "tals"\\ \u00e9 \U0001f600'
+    with open(p, "w") as f:
+        json.dump(doc, f)
+    r = run(p, runs='dir "x"/runs')
+    start = [e for e in r.events() if e["event"] == "run_start"]
+    ok(r.rc == 0 and len(start) == 1 and start[0]["pipeline"] == doc["name"], "a pipeline's name may have quotes, and characters of any plane", (start, r.err))
+    w = Worker("odd", "--sandbox-id", 'bo"x\\')
+    r = run(p, target="unix:" + w.path, env=dict(os.environ, FARSTEP_TOKEN=TOKEN))
+    by_name = {e["event"]: e for e in r.events()}
+    ok(r.rc == 0 and r.status["sandbox_id"] == 'bo"x\\' and {"worker_started", "run_end"} <= set(by_name), "and so may a sandbox's id", (r.status, r.err))
+    w.stop()
+
+
 def secrets():
     """A step's own words about why it failed may hold a secret, even one that JSON escapes."""
     secret, port = 'pa"ss\\word-\u00e9-4711', "100"
@@ -137,6 +155,7 @@ def events():
 
 targets()
 results()
+names()
 secrets()
 events()
 done()
