@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import os
+import socket
 import subprocess
 
 from lib_run import done, ok, wait_for
@@ -20,6 +21,12 @@ def sessions():
     w.stop()
 
 
+def listens(path):
+    """Its name is there before it listens."""
+    with socket.socket(socket.AF_UNIX) as s:
+        return s.connect_ex(path) == 0
+
+
 def serves(what, config, args=(), variable=None, stdin=None, sandbox="boxed", wanted="[R217]"):
     """A worker that is told so serves a session as the configuration says."""
     env = dict(os.environ, **({"FARSTEP_WORKER_CONFIG": variable} if variable else {}))
@@ -27,7 +34,7 @@ def serves(what, config, args=(), variable=None, stdin=None, sandbox="boxed", wa
     p.stdin.write(stdin or b"")
     p.stdin.close()
     path = config["listen"][len("unix:"):]
-    wait_for("the worker by " + what, lambda: os.path.exists(path) or p.poll() is not None)
+    wait_for("the worker by " + what, lambda: listens(path) or p.poll() is not None)
     try:
         first, second = WS(path), WS(path)
         hello = first.message()["params"]
