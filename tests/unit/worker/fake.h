@@ -178,6 +178,7 @@ static inline void fake_begin(const char *base)
 	fake.o.root = fake.root;
 	fake.o.sandbox_id = "box";
 	fake.o.max_sessions = LIMIT_SESSIONS;
+	fake.o.heartbeat_ms = HEARTBEAT_MS;
 	fake.o.generation = 1;
 	fake.w.o = &fake.o;
 	fake.w.store_fd = pair[0];

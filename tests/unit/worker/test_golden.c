@@ -74,7 +74,8 @@ static void bench_init(struct bench *b)
 	now = b;
 	b->dir = temp_dir();
 	b->o = (struct worker_options){
-		.root = b->dir.path, .sandbox_id = "sb-1", .max_sessions = 1, .generation = 1
+		.root = b->dir.path, .sandbox_id = "sb-1", .max_sessions = 1,
+		.heartbeat_ms = HEARTBEAT_MS, .generation = 1
 	};
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
 	b->store = pair[1];
