@@ -568,6 +568,12 @@ static int take_kept(const struct step *st, pid_t *pid)
 	return -1;
 }
 
+void step_drop_sockets(void)
+{
+	while (n_kept)
+		close_fd(&kept[--n_kept].fd);
+}
+
 static int load_claim(struct session *s, int steps_fd, const char *dir, struct err *e)
 {
 	char path[300];

@@ -214,6 +214,7 @@ static int restore(struct running *r, struct err *e)
 	wipe(r->message, sizeof(r->message));
 	for (struct session *s = r->w.sessions; s; s = s->next)
 		session_recover_steps(s);
+	step_drop_sockets();
 	return 0;
 }
 
