@@ -15,6 +15,7 @@
  *   e n bytes    the keeper's step writes to descriptor 3; p n bytes to its output
  *   s f          the keeper says its state (phase f)   f g  it finishes (forged signature g)
  *   q            the keeper dies          h n bytes    the unpacking helper reports
+ *   z            the worker dies, all connections with it; another one takes over
  *
  * where f is one byte of choices.  Everything else passes time. */
 #include <stdint.h>
@@ -142,7 +143,7 @@ static void say_method(uint8_t f)
 	    "d,"
 	    "\"lease_ms\":90000}}",
 	    notice ? "" : "\"id\":", notice ? 0 : ++request, notice ? "" : ",", name,
-	    's' + (f >> 7), f);
+	    's' + (f >> 7), f >> 4);
 }
 
 static void send_binary(uint8_t kind, uint8_t flags, uint8_t channel, uint64_t offset,
@@ -279,6 +280,11 @@ static void act(struct input *in)
 		act_on_keeper(what, in);
 	} else if (what == 'h') {
 		act_on_helper(in);
+	} else if (what == 'z') {
+		for (int i = 0; i < CONNS; i++)
+			if (conns[i])
+				fake_cut(conns[i]);
+		fake_restart();
 	} else if (what && strchr("tborxlmdw", what)) {
 		act_on_connection(what, in);
 	} else {

@@ -33,6 +33,7 @@
 
 #define FAKE_KEEPERS 64
 #define FAKE_FRAMES  4096
+#define FAKE_ENTRIES 128
 #define FAKE_PID     0x7ffffff0 /* of nobody: above every pid_max */
 
 /* One that self_spawn was asked for: a keeper, or the unpacking helper. */
@@ -49,6 +50,14 @@ struct fake_frame {
 	bool binary;
 	size_t len;
 	char *text; /* NUL behind it */
+};
+
+/* What the supervisor keeps. */
+struct fake_entry {
+	char name[STORE_NAME_MAX + 1];
+	uint8_t *data;
+	size_t len;
+	int fd;
 };
 
 /* One connection: what came out of it, and how it ended. */
@@ -69,6 +78,9 @@ static struct fake {
 	char root[80];
 	int store; /* the supervisor's end */
 	int puts, dels, sweeps;
+	struct fake_entry entries[FAKE_ENTRIES];
+	int n_entries;
+	struct session *old; /* of workers before this one */
 	struct fake_keeper keepers[FAKE_KEEPERS];
 	int n_keepers;
 	int helper_report; /* where the unpacking helper would report; -1: none was started */
@@ -150,6 +162,49 @@ pid_t self_spawn(int self_fd, char *const argv[], const int *fds, int n_fds, str
 
 /* --- the worker --- */
 
+static inline struct fake_entry *fake_entry(const char *name)
+{
+	for (int i = 0; i < fake.n_entries; i++)
+		if (strcmp(fake.entries[i].name, name) == 0)
+			return &fake.entries[i];
+	return NULL;
+}
+
+static inline void fake_entry_put(struct store_message *m)
+{
+	struct fake_entry *n = fake_entry(m->name);
+
+	if (!n && fake.n_entries < FAKE_ENTRIES) {
+		n = &fake.entries[fake.n_entries++];
+		snprintf(n->name, sizeof(n->name), "%s", m->name);
+		n->data = NULL;
+		n->fd = -1;
+	}
+	if (!n)
+		return;
+	free(n->data);
+	n->data = malloc(m->len + 1);
+	if (!n->data)
+		abort();
+	memcpy(n->data, m->data, m->len);
+	n->len = m->len;
+	if (m->fd >= 0) {
+		close_fd(&n->fd);
+		n->fd = take_fd(&m->fd);
+	}
+}
+
+static inline void fake_entry_delete(const char *name)
+{
+	struct fake_entry *n = fake_entry(name);
+
+	if (!n)
+		return;
+	free(n->data);
+	close_fd(&n->fd);
+	*n = fake.entries[--fake.n_entries];
+}
+
 static inline void fake_drain_store(void)
 {
 	struct store_message m;
@@ -158,6 +213,10 @@ static inline void fake_drain_store(void)
 		fake.puts += m.type == STORE_PUT;
 		fake.dels += m.type == STORE_DEL;
 		fake.sweeps += m.type == STORE_SWEEP;
+		if (m.type == STORE_PUT)
+			fake_entry_put(&m);
+		else if (m.type == STORE_DEL)
+			fake_entry_delete(m.name);
 		close_fd(&m.fd);
 	}
 }
@@ -405,6 +464,51 @@ static inline void fake_pass(void)
 	fake_drain_store();
 }
 
+/* The sessions of a worker that is gone: its memory says nothing to anybody any more. */
+static inline void fake_bury(struct session *s)
+{
+	loop_timer_stop(&s->lease);
+	loop_timer_stop(&s->close_deadline);
+	for (int i = 0; i < STEP_BUCKETS; i++)
+		for (struct step *st = s->buckets[i]; st; st = st->next)
+			if (st->live) {
+				loop_io_stop(&st->live->io);
+				close_fd(&st->live->keeper_fd);
+			}
+	s->n_running = 0;
+	s->closing = false;
+}
+
+/* As if by kill -9, when all connections are cut: another worker finds what is in the store and
+ * on disk. */
+static inline void fake_restart(void)
+{
+	struct session **end = &fake.old;
+
+	fake_drain_store();
+	close_fd(&fake.helper_report);
+	for (struct session *s = fake.w.sessions; s; s = s->next)
+		fake_bury(s);
+	while (*end)
+		end = &(*end)->next;
+	*end = fake.w.sessions;
+	fake.w.sessions = NULL;
+	fake.w.n_sessions = 0;
+	fake.o.generation++;
+	for (int i = 0; i < fake.n_entries; i++) {
+		struct fake_entry *n = &fake.entries[i];
+
+		if (strncmp(n->name, "keeper/", 7) == 0 && n->fd >= 0)
+			step_keep_socket(n->name, fcntl(n->fd, F_DUPFD_CLOEXEC, 3), FAKE_PID);
+		else if (strncmp(n->name, "session/", 8) == 0)
+			session_restore(&fake.w, n->data, n->len, NULL);
+	}
+	for (struct session *s = fake.w.sessions; s; s = s->next)
+		session_recover_steps(s);
+	step_drop_sockets();
+	fake_drain_store();
+}
+
 /* Sessions end once their keepers are gone; everything is given back.  How many sessions would
  * not end. */
 static inline int fake_end(void)
@@ -413,6 +517,15 @@ static inline int fake_end(void)
 
 	for (int i = 0; i < fake.n_keepers; i++)
 		fake_keeper_die(&fake.keepers[i]);
+	/* The dead worker's too, last: they hold memory. */
+	for (struct session **s = &fake.w.sessions; fake.old; s = &(*s)->next) {
+		if (*s)
+			continue;
+		for (*s = fake.old; *s; s = &(*s)->next)
+			fake.w.n_sessions++;
+		fake.old = NULL;
+		break;
+	}
 	for (int i = 0; i < 64 && fake.w.sessions; i++) {
 		for (struct session *s = fake.w.sessions; s; s = s->next)
 			if (!s->closing)
@@ -420,6 +533,8 @@ static inline int fake_end(void)
 		fake_pass();
 	}
 	left = fake.w.n_sessions;
+	while (fake.n_entries)
+		fake_entry_delete(fake.entries[0].name);
 	close_fd(&fake.helper_report);
 	close_fd(&fake.w.root_fd);
 	close_fd(&fake.w.store_fd);

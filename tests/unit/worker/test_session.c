@@ -820,32 +820,73 @@ TEST(a_detached_session_goes_on_and_its_end_needs_no_connection)
 TEST(another_worker_finds_the_session_its_steps_and_its_events)
 {
 	struct fake_conn *c = dial_and_open();
-	struct fake_keeper *k = execute(c, 2, "a", "");
-	struct session *old = fake.w.sessions;
-	struct err e = ERR_INIT;
-	char blob[] = "{" TEST_OPEN "}";
+	struct fake_keeper *k = execute(c, 2, "done", "");
+	bool end;
 
 	fake_keeper_finish(k, 0, false);
 	settle(c);
-	execute(c, 3, "b", "");
+	k = execute(c, 3, "gone", "");
+	fake_keeper_die(k);
+	k = execute(c, 4, "runs", STREAMS);
+	fake_keeper_print(k, KS_STDOUT, "0123456789", 10);
+	fake_keeper_print(k, KS_EVENTS, "{\"type\":\"event\",\"name\":\"one\"}\n{\"type\"", 37);
+	fake_keeper_tell(k, KP_RUNNING);
+	settle(c);
+	expect(heard(c), "\"event\":\"one\"");
 	fake_cut(c);
-	/* The worker before is gone as by kill -9: its memory is of no importance. */
-	fake.w.sessions = NULL;
-	fake.w.n_sessions = 0;
-	assert_ok(session_restore(&fake.w, (const uint8_t *)blob, sizeof(blob) - 1, &e), &e);
-	session_recover_steps(fake.w.sessions);
+	fake_restart();
 	c = dial();
 	ask(c, 1, "session.resume", TEST_OPEN);
-	expect(answer_to(c, 1), "\"state\":\"finished\"");
-	expect(answer_to(c, 1), "\"state\":\"lost\"");
-	expect(heard(c), "\"event\":\"worker_restarted\","
-	                 "\"data\":{\"generation\":1,\"adopted\":0,\"lost\":1}");
-	assert_int_equal(count_heard(c, "\"event\":\"step_ended\",\"step_id\":\"a\""), 1);
-	assert_int_equal(count_heard(c, "\"event\":\"step_ended\",\"step_id\":\"b\""), 1);
-	/* Given back through the worker that it belongs to, for the leak checker. */
-	old->next = fake.w.sessions;
-	fake.w.sessions = old;
-	fake.w.n_sessions++;
+	expect(answer_to(c, 1), "\"generation\":2");
+	expect(answer_to(c, 1), "{\"step\":\"done\",\"attempt\":1,\"state\":\"finished\"}");
+	expect(answer_to(c, 1), "{\"step\":\"gone\",\"attempt\":1,\"state\":\"lost\"}");
+	expect(answer_to(c, 1), "{\"step\":\"runs\",\"attempt\":1,\"state\":\"claimed\"}");
+	expect(heard(c), "\"event\":\"worker_restarted\"");
+	say(c, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"step.execute\",\"params\":{\"step\":"
+	       "\"runs\","
+	       "\"attempt\":1,\"driver\":\"shell\",\"config\":{\"script\":\"x\"},"
+	       "\"stdout\":{\"channel\":9,\"offset\":\"4\",\"window\":\"100\"}}}");
+	fake_keeper_print(k, KS_EVENTS, ":\"event\",\"name\":\"two\"}\n", 23);
+	fake_keeper_finish(k, 0, false);
+	settle(c);
+	assert_string_equal(data_of(c, 9, 4, &end), "456789");
+	assert_true(end);
+	expect(answer_to(c, 2), "\"status\":\"success\"");
+	assert_int_equal(count_heard(c, "\"event\":\"one\""), 1);
+	assert_int_equal(count_heard(c, "\"event\":\"two\""), 1);
+	for (size_t i = 0; i < 3; i++) {
+		static const char *const steps[] = { "done", "gone", "runs" };
+		char want[80];
+
+		snprintf(want, sizeof(want), "\"event\":\"step_ended\",\"step_id\":\"%s\"",
+		         steps[i]);
+		assert_int_equal(count_heard(c, want), 1);
+	}
+}
+
+TEST(another_worker_goes_on_with_an_upload_or_knows_the_package)
+{
+	struct fake_conn *c = dial_and_open();
+	struct frame f;
+
+	ask(c, 2, "package.load", LOAD(SHA_ABC));
+	send_frame(c, FRAME_DATA, 0, 7, 0, "ab", 2);
+	fake_cut(c);
+	fake_restart();
+	c = dial();
+	ask(c, 1, "session.resume", TEST_OPEN);
+	ask(c, 2, "package.load", LOAD(SHA_ABC));
+	assert_true(last_frame(c, FRAME_WINDOW, 7, &f));
+	assert_int_equal(f.offset, 2);
+	send_frame(c, FRAME_DATA, FRAME_END, 7, 2, "c", 1);
+	assert_int_equal(write(fake.helper_report, "ok 5 600\n", 9), 9);
+	assert_true(upload_on_child(&fake.w, FAKE_PID, 0));
+	fake_cut(c);
+	fake_restart();
+	c = dial();
+	ask(c, 1, "session.resume", TEST_OPEN);
+	ask(c, 2, "package.load", LOAD(SHA_ABC));
+	expect(answer_to(c, 2), "\"result\":{\"files\":5,\"bytes\":\"600\"}");
 }
 
 int main(void)
@@ -889,6 +930,7 @@ int main(void)
 		talk_test(with_once_the_worker_ends_with_its_first_session),
 		talk_test(a_detached_session_goes_on_and_its_end_needs_no_connection),
 		talk_test(another_worker_finds_the_session_its_steps_and_its_events),
+		talk_test(another_worker_goes_on_with_an_upload_or_knows_the_package),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
