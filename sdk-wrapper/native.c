@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "protocol/base/cleanup.h"
 #include "protocol/base/loop.h"
@@ -132,14 +133,35 @@ static bool kill_tree(const struct process *p, uint64_t until_ns)
 	return n == 0;
 }
 
+/* Worker and keepers outlive a supervisor that was killed by as long as they need to end their
+ * steps.  False: some had to be killed, so what they started may be left. */
+static bool wait_for_rest(const struct sandbox *s, uint64_t until_ns)
+{
+	static const struct timespec pause = { .tv_nsec = 2000000 };
+	pid_t pids[64];
+	size_t n;
+
+	while ((n = process_with_argument("farstep-worker", s->id, pids, ARRAY_LEN(pids))) > 0 &&
+	       now_ns() < until_ns)
+		nanosleep(&pause, NULL);
+	for (size_t i = 0; i < n && i < ARRAY_LEN(pids); i++)
+		kill(pids[i], SIGKILL);
+	return n == 0;
+}
+
 static int native_end(const struct sandbox *s, int deadline_ms, struct err *e)
 {
 	uint64_t until_ns = now_ns() + (uint64_t)deadline_ms * 1000000;
 	struct process p;
 	bool whole = true, dead;
 
-	if (!process_open(&p, s->pid, s->pid_start))
+	if (s->pid <= 0)
 		return 0;
+	if (!process_open(&p, s->pid, s->pid_start))
+		return wait_for_rest(s, until_ns)
+		               ? 0
+		               : err_set(e, ERR_DEADLINE, 0,
+		                         "sandbox %s: processes did not end in time", s->id);
 	process_signal(&p, SIGTERM);
 	dead = process_wait(&p, here_grace_us(deadline_ms));
 	if (!dead) {
@@ -151,6 +173,7 @@ static int native_end(const struct sandbox *s, int deadline_ms, struct err *e)
 	}
 	process_close(&p);
 	waitpid(s->pid, NULL, WNOHANG);	/* ours only if we stand in for init */
+	whole = wait_for_rest(s, until_ns) && whole;
 	if (!dead || !whole)
 		return err_set(e, ERR_DEADLINE, 0, "sandbox %s: processes did not end in time",
 			       s->id);

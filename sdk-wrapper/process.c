@@ -261,6 +261,45 @@ static struct pair *list_all(size_t *ret_n)
 	return all;
 }
 
+/* Is one of the arguments in text, each with its NUL, the one that is looked for, and the program
+ * that of the name? */
+static bool was_started_as(const char *text, size_t n, const char *program, const char *argument)
+{
+	const char *slash = memrchr(text, '/', strnlen(text, n));
+
+	if (strcmp(slash ? slash + 1 : text, program) != 0)
+		return false;
+	for (size_t at = 0; at < n; at += strlen(text + at) + 1)
+		if (strcmp(text + at, argument) == 0)
+			return true;
+	return false;
+}
+
+size_t process_with_argument(const char *program, const char *argument, pid_t *ret, size_t max)
+{
+	size_t n_all, n = 0;
+	auto_free struct pair *all = list_all(&n_all);
+	char path[32], text[4096];
+
+	for (size_t i = 0; all && i < n_all; i++) {
+		auto_close int fd = -1;
+		ssize_t got;
+
+		snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)all[i].pid);
+		fd = all[i].pid == getpid() ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+		got = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+		if (got <= 0)
+			continue;
+		text[got] = 0;
+		if (!was_started_as(text, (size_t)got, program, argument))
+			continue;
+		if (n < max)
+			ret[n] = all[i].pid;
+		n++;
+	}
+	return n;
+}
+
 size_t process_descendants(pid_t pid, pid_t *ret, size_t max)
 {
 	size_t n_all, n = 0, before;

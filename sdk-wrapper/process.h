@@ -53,6 +53,10 @@ int process_signal(const struct process *p, int sig);	/* -1: it is gone */
 /* True once it is dead (also when nobody reaped it yet). */
 bool process_wait(const struct process *p, int64_t wait_us);
 
+/* Processes other than ours that are alive and were started as a program of that name with that
+ * argument; fills at most max.  Returns how many there are. */
+size_t process_with_argument(const char *program, const char *argument, pid_t *ret, size_t max);
+
 /* Descendants of pid that are alive; fills at most max.  Returns how many there are. */
 size_t process_descendants(pid_t pid, pid_t *ret, size_t max);
 

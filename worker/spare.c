@@ -13,10 +13,15 @@
 #include "worker/supervisor.h"
 #include "worker/worker.h"
 
-pid_t keeper_spawn(int self_fd, int lifeline_fd, int *fd, struct err *e)
+pid_t keeper_spawn(int self_fd, int lifeline_fd, const char *sandbox_id, int *fd, struct err *e)
 {
-	static char *const argv[] = { (char *)"farstep-worker", (char *)"--role", (char *)"keeper",
-		                      NULL };
+	/* The id is for whoever ends the sandbox, to find it by when the supervisor is gone. */
+	char *const argv[] = { (char *)"farstep-worker",
+		               (char *)"--role",
+		               (char *)"keeper",
+		               (char *)"--sandbox-id",
+		               (char *)(uintptr_t)sandbox_id,
+		               NULL };
 	auto_close int ours = -1;
 	auto_close int theirs = -1;
 	int pair[2], fds[2];
@@ -57,7 +62,7 @@ pid_t spare_take(struct worker *w, int *fd, struct err *e)
 		worker_read_store(w); /* it may be here already */
 	if (!is_waiting(&w->spare)) {
 		forget(&w->spare);
-		return keeper_spawn(w->self_fd, WORKER_LIFELINE_FD, fd, e);
+		return keeper_spawn(w->self_fd, WORKER_LIFELINE_FD, w->o->sandbox_id, fd, e);
 	}
 	pid = w->spare.pid;
 	*fd = take_fd(&w->spare.fd);

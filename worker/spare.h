@@ -23,7 +23,7 @@ struct spare {
 };
 
 /* Starts a keeper: its pid, and in *fd our end of its socket.  -1: e says why. */
-pid_t keeper_spawn(int self_fd, int lifeline_fd, int *fd, struct err *e);
+pid_t keeper_spawn(int self_fd, int lifeline_fd, const char *sandbox_id, int *fd, struct err *e);
 
 /* The waiting keeper, else one that is started now: pid and *fd are the caller's. */
 pid_t spare_take(struct worker *w, int *fd, struct err *e);

@@ -172,7 +172,7 @@ static void start_spare(void)
 	struct err e = ERR_INIT;
 	auto_close int fd = -1;
 	char text[16];
-	pid_t pid = keeper_spawn(sup.self_fd, sup.lifeline_rd, &fd, &e);
+	pid_t pid = keeper_spawn(sup.self_fd, sup.lifeline_rd, sup.o->sandbox_id, &fd, &e);
 
 	if (pid > 0)
 		sup.spare = pid;

@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 from lib_fault import FARSTEP, RUNS, SEED, OwnWorker, steps, what_is_wrong
@@ -156,6 +157,21 @@ def spare():
            (r.rc, r.step))
 
 
+def slow_keeper(path):
+    """The supervisor is gone at once, a keeper takes its time: the run waits for it."""
+    v = Victim(path, "native")
+    keeper = wait_for("a keeper", lambda: v.find("keeper"))
+    supervisor = v.find("supervisor")
+    os.kill(keeper, signal.SIGSTOP)
+    os.kill(supervisor, signal.SIGKILL)
+    later = threading.Timer(1, os.kill, (keeper, signal.SIGCONT))
+    later.start()
+    rc = v.finish()
+    left = [p for p in v.known if lives(p)]
+    later.join()
+    ok(rc == 6 and not left, "a run whose supervisor was killed ends when its last keeper has", (rc, left))
+
+
 def take_over(path):
     v = Victim(path, "native")
     wait_for("a step", lambda: v.find("keeper"))
@@ -207,6 +223,7 @@ def randomly(path):
 path = pipeline("fault", steps())
 named(path)
 spare()
+slow_keeper(path)
 take_over(path)
 cancel(path)
 randomly(path)
