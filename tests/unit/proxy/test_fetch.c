@@ -114,7 +114,9 @@ static int count_files(int dir_fd, const char *path)
 
 TEST(what_a_manifest_names_comes_home_in_any_pieces)
 {
-	static const struct entry list[] = { { "a", "first", NULL }, { "b/c", "", NULL }, { "b/d e", "second", NULL } };
+	static const struct entry list[] = { { "a", "first", NULL },
+		                             { "b/c", "", NULL },
+		                             { "b/d e", "second", NULL } };
 
 	for (size_t piece = 1; piece < 400; piece += 7) {
 		struct temp_dir t CLEANUP(temp_dir_release) = run_dir();
@@ -172,7 +174,8 @@ TEST(a_path_that_comes_twice_is_refused)
 
 TEST(sizes_that_do_not_add_up_are_refused)
 {
-	static const struct entry wrap[] = { { "a", "", "18446744073709551615" }, { "b", "", "1" } };
+	static const struct entry wrap[] = { { "a", "", "18446744073709551615" },
+		                             { "b", "", "1" } };
 	struct temp_dir t CLEANUP(temp_dir_release) = run_dir();
 	auto_close int fd = open_run(&t);
 	struct err e = ERR_INIT;
