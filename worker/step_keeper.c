@@ -34,7 +34,8 @@ static int open_spools(struct live *l, struct err *e)
 	for (int i = 0; i < KS_COUNT; i++) {
 		if (l->spool[i] >= 0 || !l->ks.len[i])
 			continue;
-		l->spool[i] = openat(l->dir_fd, step_stream_names[i], O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		l->spool[i] = openat(l->dir_fd, step_stream_names[i],
+		                     O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 		if (l->spool[i] < 0)
 			return err_set(e, ERR_SYS, errno, "spool %s", step_stream_names[i]);
 	}

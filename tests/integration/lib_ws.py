@@ -104,15 +104,19 @@ class WS:
             op, body = h[0] & 15, self.rx(n)
             if op == 8:
                 raise Closed(struct.unpack(">H", body[:2])[0] if len(body) >= 2 else 1005)
-            if op in (1, 2):
+            if op == 9:
+                self.frame(body, 10)
+            elif op in (1, 2):
                 return op, body
 
     def message(self, want=lambda m: True):
-        """The next JSON message that fits; others and binary frames are passed over."""
+        """The next JSON message that fits; others and binary frames are passed over. A beat is answered with a beat."""
         while True:
             op, body = self.recv()
             if op == 1:
                 m = json.loads(body)
+                if isinstance(m, dict) and m.get("method") == "heartbeat":
+                    self.text('{"jsonrpc":"2.0","method":"heartbeat","params":{}}')
                 if want(m):
                     return m
 

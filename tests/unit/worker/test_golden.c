@@ -270,7 +270,8 @@ TEST(a_step_is_claimed_with_the_digest_of_its_request)
 	buf_init(&claim, 4096);
 	assert_ok(fs_read(b.dir.fd, path, 4096, &claim, &e), &e);
 	snprintf(want, sizeof(want),
-	         "{\"step\":\"sort\",\"attempt\":1,\"driver\":\"shell\",\"body\":\"%s\"}\n", r.plan);
+	         "{\"step\":\"sort\",\"attempt\":1,\"driver\":\"shell\",\"body\":\"%s\"}\n",
+	         r.plan);
 	assert_string_equal(buf_cstr(&claim, &e), want);
 	buf_release(&claim);
 	bench_release(&b);
