@@ -475,6 +475,8 @@ static inline void fake_bury(struct session *s)
 				loop_io_stop(&st->live->io);
 				close_fd(&st->live->keeper_fd);
 			}
+	reply_result(s->close_reply, NULL, 0);
+	s->close_reply = NULL;
 	s->n_running = 0;
 	s->closing = false;
 }
