@@ -14,6 +14,8 @@ if ! clang -fsanitize=fuzzer,address -o probe probe.c 2>/dev/null; then
 	exit 77
 fi
 
+# build/clang may be a directory, which make takes for the compiler.
+PATH=${PATH#"$BUILD":}
 # HOME is the test's own: the libraries are where they are, not in its cache.
 deps=$(readlink -e "$TOP/build/deps") || { echo "# no build/deps: make deps"; exit 77; }
 export FARSTEP_DEPS=${deps%/*}
