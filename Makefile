@@ -186,12 +186,13 @@ test: all $(unit)
 unit_protocol	:= $(O)/gnu/protocol.a
 unit_worker	:= $(O)/gnu/worker.a $(O)/gnu/protocol.a
 unit_proxy	:= $(O)/gnu/cmd.a $(O)/gnu/proxy.a $(O)/gnu/protocol.a
+unit_sdk	:= $(O)/gnu/proxy.a $(O)/gnu/protocol.a
 unit_mocks	:= $(O)/gnu/chaos.a $(O)/gnu/e2b.a $(O)/gnu/protocol.a
 define unit_rule
 $(O)/tests/unit/$(1)/%: $(O)/gnu/tests/unit/$(1)/%.o $$(unit_$(1))
 	$$(call link,-lcmocka)
 endef
-$(foreach s,protocol worker proxy mocks,$(eval $(call unit_rule,$(s))))
+$(foreach s,protocol worker proxy sdk mocks,$(eval $(call unit_rule,$(s))))
 
 everything	:= $(O)/gnu/cmd.a $(O)/gnu/proxy.a $(O)/gnu/worker.a $(O)/gnu/chaos.a $(O)/gnu/e2b.a \
 		   $(O)/gnu/protocol.a

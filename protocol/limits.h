@@ -74,6 +74,13 @@
 #define LEFT_WALK_MS     2000    /* how long a worker looks */
 #define LEFT_WAIT_MS     4000    /* how long the proxy waits for the answer */
 
+/* requests to providers */
+#define LIMIT_HTTP_HEADERS (64 * 1024)
+#define LIMIT_HTTP_KEPT    8                /* idle connections kept open */
+#define LIMIT_TUNNEL       (256 * 1024)     /* bytes under way in a tunnel, each direction */
+#define LIMIT_API_ANSWER   (4 * 1024 * 1024)
+#define LIMIT_ENVELOPE     (1024 * 1024)    /* one message of a Connect stream */
+
 /* files and lines of the command line */
 #define LIMIT_PIPELINE_FILE   (8 * 1024 * 1024)
 #define LIMIT_WORKER_CONFIG   (64 * 1024)

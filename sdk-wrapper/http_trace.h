@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * http_trace - lines of HTTP traces without the secrets in them. */
+#ifndef FARSTEP_SDK_HTTP_TRACE_H
+#define FARSTEP_SDK_HTTP_TRACE_H
+
+#include <stddef.h>
+
+/* One request line, status line or header, without its line end, as it may be shown: values of
+ * headers that carry keys, and of a signature in a URL, become "***". */
+void http_redact(const char *line, size_t n, char *ret, size_t size);
+
+#endif
