@@ -33,6 +33,7 @@ struct link {
 	bool resume, was_up, want_secrets;
 	int64_t lease_ms;
 	uint64_t give_up_ms, down_since_ns, allowed_ms;
+	char why[100]; /* the last connection did not stand */
 	enum link_state state;
 	struct carrier *carrier;
 	struct call open_call, renew_call;
@@ -93,6 +94,7 @@ static void go_down(struct link *l, int code, const char *reason)
 		l->bytes_down += l->carrier->bytes_in;
 	}
 	l->carrier = NULL;
+	snprintf(l->why, sizeof(l->why), "%s", reason);
 	l->n_bound = 0;
 	for (struct call *c = l->calls; c; c = c->next)
 		c->sent = false;
@@ -507,8 +509,8 @@ static void connect_now(struct link *l)
 
 	if ((now_ns() - l->down_since_ns) / 1000000 > l->allowed_ms) {
 		err_set(&e, l->was_up ? ERR_LOST : ERR_DEADLINE, 0,
-		        "%s: no connection to the worker within %llu s", l->address,
-		        (unsigned long long)(l->allowed_ms / 1000));
+		        "%s: no connection to the worker within %llu s%s%s", l->address,
+		        (unsigned long long)(l->allowed_ms / 1000), l->why[0] ? ": " : "", l->why);
 		fatal(l, &e);
 		return;
 	}

@@ -60,7 +60,7 @@ static const struct option_row {
 } rows[] = {
 #define AT(member) offsetof(struct options, member)
 	{ "--target", NULL, "TARGET", TARGET, TARGET_NAME, 0,
-	  "local (bubblewrap, the default), native (no isolation), unix:PATH, ws://HOST:PORT" },
+	  "local (bubblewrap, the default), native (no isolation), unix:PATH, ws://HOST:PORT, wss://HOST" },
 	{ "--e2b", NULL, NULL, TARGET, NOT_BUILT, 0, NULL },
 	{ "--template", "--e2b-template", "NAME", TARGET, NOT_BUILT, 0, NULL },
 	{ "--cpu", "--e2b-cpu", "N", TARGET, NOT_BUILT, 0, NULL },
@@ -221,19 +221,21 @@ static int set_target(struct options *o, const char *value, struct err *e)
 	const char *near = nearest(value, known);
 
 	if (strcmp(value, "local") == 0 || strcmp(value, "native") == 0 ||
-	    strncmp(value, "unix:", 5) == 0 || strncmp(value, "ws://", 5) == 0) {
+	    strncmp(value, "unix:", 5) == 0 || strncmp(value, "ws://", 5) == 0 ||
+	    strncmp(value, "wss://", 6) == 0) {
 		o->target = value;
 		return 0;
 	}
 	if (strcmp(value, "docker") == 0 || strcmp(value, "podman") == 0 ||
-	    strcmp(value, "e2b") == 0 || strncmp(value, "wss://", 6) == 0)
+	    strcmp(value, "e2b") == 0)
 		return err_set(e, ERR_UNSUPPORTED, 0,
 		               "target %s: not built yet; there are local, native, unix:PATH, "
-		               "ws://HOST:PORT",
+		               "ws://HOST:PORT, wss://HOST[:PORT]",
 		               value);
 	return err_set(
 		e, ERR_USAGE, 0,
-		"unknown target '%s'%s%s%s; there are local, native, unix:PATH, ws://HOST:PORT",
+		"unknown target '%s'%s%s%s; there are local, native, unix:PATH, ws://HOST:PORT, "
+		"wss://HOST[:PORT]",
 		value, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
 }
 

@@ -620,7 +620,8 @@ static int common(struct run *r, struct err *e)
 	key_session(r->user_key, r->run, r->session_key);
 	snprintf(r->socket_dir, sizeof(r->socket_dir), "%.180s/%s", base, r->run);
 	snprintf(r->state_dir, sizeof(r->state_dir), "%s/sandbox", r->dir.path);
-	if (strncmp(r->o->target, "unix:", 5) == 0 || strncmp(r->o->target, "ws://", 5) == 0) {
+	if (strncmp(r->o->target, "unix:", 5) == 0 || strncmp(r->o->target, "ws://", 5) == 0 ||
+	    strncmp(r->o->target, "wss://", 6) == 0) {
 		if (!token || !*token || strlen(token) >= SHA256_HEX)
 			return err_set(e, ERR_DENIED, 0,
 			               "target %s: put the worker's token (1 to 64 bytes) into "

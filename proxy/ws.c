@@ -10,18 +10,26 @@
 #include "protocol/base/cleanup.h"
 #include "protocol/base/hash.h"
 #include "protocol/base/log.h"
+#include "proxy/ws_address.h"
+#include "sdk-wrapper/http_trace.h"
+#include "sdk-wrapper/tunnel.h"
 
 _Static_assert(LWS_PRE <= CARRIER_HEADROOM, "headroom of a frame");
 
 #define SUBPROTOCOL "farstep.v1"
 #define CHECKED     SUBPROTOCOL ".crc32c" /* the same, every frame sealed */
 #define DATA_MAX    (LIMIT_DATA + FRAME_HEADER + CARRIER_SEAL)
+#define TUNNEL_MS   20000 /* connecting, with TLS and proxies */
 #define FRAME_MAX   (LIMIT_TEXT + CARRIER_SEAL)
 
 struct peer {
 	struct carrier carrier; /* first member */
 	struct ws_client *client;
 	struct lws *wsi;
+	struct ws_address address;
+	struct tunnel *tunnel;      /* NULL: libwebsockets connects by itself */
+	struct loop_timer give_up;  /* closed before there was a wsi */
+	struct peer *next, **at;    /* of those with a tunnel */
 	char token[80];
 	bool open, told; /* told: on_closed was called */
 	bool connecting; /* inside lws_client_connect_via_info: whoever gave up keeps the memory */
@@ -35,7 +43,11 @@ struct ws_client {
 	struct loop *loop;
 	struct lws_context *context;
 	struct lws_vhost *vhost;
+	struct http *http; /* made for the first tunnel */
+	struct peer *tunnelled;
 };
+
+static void on_give_up(struct loop_timer *t);
 
 static void peer_kick(struct carrier *c)
 {
@@ -59,6 +71,8 @@ static void peer_close(struct carrier *c, int code, const char *reason)
 		lws_callback_on_writable(p->wsi);
 	else if (p->wsi)
 		lws_set_timeout(p->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
+	else if (p->tunnel)
+		loop_timer_start(p->client->loop, &p->give_up, 0, on_give_up, NULL);
 }
 
 static void tell_closed(struct peer *p, int code, const char *reason)
@@ -73,6 +87,12 @@ static void tell_closed(struct peer *p, int code, const char *reason)
 
 static void peer_free(struct peer *p)
 {
+	loop_timer_stop(&p->give_up);
+	tunnel_close(p->tunnel);
+	if (p->at)
+		*p->at = p->next;
+	if (p->next)
+		p->next->at = p->at;
 	carrier_release(&p->carrier);
 	buf_release(&p->in);
 	wipe(p->token, sizeof(p->token));
@@ -139,13 +159,28 @@ static int on_writeable(struct peer *p)
 	return 0;
 }
 
-static int add_token(struct peer *p, struct lws *wsi, unsigned char **at, size_t room)
+static int add_header(struct lws *wsi, const char *name, const char *value, unsigned char **at,
+                      unsigned char *end)
 {
-	char value[96];
-	int n = snprintf(value, sizeof(value), "Bearer %s", p->token);
+	char with_colon[80];
 
-	return lws_add_http_header_by_name(wsi, (const unsigned char *)"Authorization:",
-	                                   (unsigned char *)value, n, at, *at + room);
+	snprintf(with_colon, sizeof(with_colon), "%s:", name);
+	return lws_add_http_header_by_name(wsi, (const unsigned char *)with_colon,
+	                                   (const unsigned char *)value, (int)strlen(value), at, end);
+}
+
+static int add_headers(struct peer *p, struct lws *wsi, unsigned char **at, size_t room)
+{
+	unsigned char *end = *at + room;
+	char value[96];
+
+	snprintf(value, sizeof(value), "Bearer %s", p->token);
+	if (add_header(wsi, "Authorization", value, at, end))
+		return -1;
+	for (int i = 0; i < p->address.n_headers; i++)
+		if (add_header(wsi, p->address.headers[i].name, p->address.headers[i].value, at, end))
+			return -1;
+	return 0;
 }
 
 /* The peer's close frame: code and reason, before CLIENT_CLOSED. */
@@ -185,7 +220,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 	p->wsi = wsi;
 	switch (reason) {
 	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
-		return add_token(p, wsi, in, len);
+		return add_headers(p, wsi, in, len);
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
 		p->open = true;
 		p->carrier.checked = strcmp(lws_get_protocol(wsi)->name, CHECKED) == 0;
@@ -275,27 +310,88 @@ void ws_client_free(struct ws_client *w)
 		return;
 	if (w->context)
 		lws_context_destroy(w->context);
+	while (w->tunnelled) /* still connecting: libwebsockets does not know them */
+		peer_free(w->tunnelled);
+	http_free(w->http);
 	free(w);
 }
 
-/* unix:PATH -> "+PATH"; ws://HOST:PORT -> HOST and port */
-static int split_address(const char *address, char host[256], int *port, struct err *e)
+/* Through the tunnel, to its local name. */
+static bool peer_connect(struct peer *p, const char *host, int port)
 {
-	const char *colon;
+	struct lws_client_connect_info info = { 0 };
+	bool ok;
 
-	*port = 0;
-	if (strncmp(address, "unix:", 5) == 0 && strlen(address + 5) < 108) {
-		snprintf(host, 256, "+%s", address + 5);
-		return 0;
+	info.context = p->client->context;
+	info.vhost = p->client->vhost;
+	info.address = host;
+	info.port = port;
+	info.path = p->address.path;
+	info.host = p->address.shown;
+	info.origin = NULL;
+	info.protocol = CHECKED "," SUBPROTOCOL;
+	info.opaque_user_data = p;
+	info.pwsi = &p->wsi;
+	p->connecting = true;
+	ok = lws_client_connect_via_info(&info) != NULL;
+	p->connecting = false;
+	if (!ok)
+		p->wsi = NULL;
+	return ok && !p->told && p->wsi;
+}
+
+/* Tells and frees a peer that has no wsi. */
+static void peer_drop(struct peer *p, int code, const char *reason)
+{
+	tell_closed(p, code, reason);
+	peer_free(p);
+}
+
+static void on_give_up(struct loop_timer *t)
+{
+	struct peer *p = (struct peer *)((char *)t - offsetof(struct peer, give_up));
+
+	peer_drop(p, p->close_code ? p->close_code : CLOSE_LOST, p->close_reason);
+}
+
+static void on_tunnel(void *user, const char *name, const struct err *err)
+{
+	struct peer *p = user;
+	char host[128];
+
+	if (p->carrier.closing)
+		return; /* on_give_up is under way */
+	if (!name) {
+		snprintf(p->close_reason, sizeof(p->close_reason), "%.90s", err->msg);
+		/* Not here: the tunnel that goes with it is calling. */
+		loop_timer_start(p->client->loop, &p->give_up, 0, on_give_up, NULL);
+		return;
 	}
-	colon = strrchr(address, ':');
-	if (strncmp(address, "ws://", 5) != 0 || !colon || colon < address + 6 ||
-	    colon - address > 200)
-		return err_set(e, ERR_USAGE, 0, "'%s': want unix:PATH or ws://HOST:PORT", address);
-	snprintf(host, 256, "%.*s", (int)(colon - address - 5), address + 5);
-	*port = (int)strtol(colon + 1, NULL, 10);
-	if (*port <= 0 || *port > 65535)
-		return err_set(e, ERR_USAGE, 0, "'%s': no port", address);
+	snprintf(host, sizeof(host), "+%s", name);
+	if (peer_connect(p, host, 0))
+		return;
+	snprintf(p->close_reason, sizeof(p->close_reason), "connection failed");
+	if (!p->wsi)
+		loop_timer_start(p->client->loop, &p->give_up, 0, on_give_up, NULL);
+}
+
+static int open_tunnel(struct peer *p, struct err *e)
+{
+	struct ws_client *w = p->client;
+
+	if (!w->http)
+		w->http = http_new(w->loop, http_trace_wanted() ? http_trace_log : NULL, e);
+	if (!w->http)
+		return -1;
+	p->tunnel = tunnel_open(w->http, w->loop, p->address.tunnel, TUNNEL_MS, on_tunnel,
+	                        p, e);
+	if (!p->tunnel)
+		return -1;
+	p->next = w->tunnelled;
+	p->at = &w->tunnelled;
+	if (p->next)
+		p->next->at = &p->next;
+	w->tunnelled = p;
 	return 0;
 }
 
@@ -304,14 +400,8 @@ struct carrier *ws_connect(struct ws_client *w, const char *address, const char 
                            void (*on_closed)(struct carrier *c, int code, const char *reason),
                            void *user, struct err *e)
 {
-	struct lws_client_connect_info info = { 0 };
-	struct peer *p = NULL;
-	char host[256];
-	int port;
+	struct peer *p = calloc(1, sizeof(*p));
 
-	if (split_address(address, host, &port, e) < 0)
-		return NULL;
-	p = calloc(1, sizeof(*p));
 	if (!p) {
 		err_set(e, ERR_NO_MEMORY, 0, "connection");
 		return NULL;
@@ -325,27 +415,15 @@ struct carrier *ws_connect(struct ws_client *w, const char *address, const char 
 	p->carrier.close = peer_close;
 	p->carrier.on_closed = NULL; /* a failure inside the call is the return value */
 	p->carrier.user = user;
-	info.context = w->context;
-	info.vhost = w->vhost;
-	info.address = host;
-	info.port = port;
-	info.path = "/farstep";
-	info.host = port ? host : "localhost";
-	info.origin = NULL;
-	info.protocol = CHECKED "," SUBPROTOCOL;
-	info.opaque_user_data = p;
-	info.pwsi = &p->wsi;
-	p->connecting = true;
-	if (!lws_client_connect_via_info(&info)) {
+	if (ws_address_parse(address, &p->address, e) < 0 ||
+	    (p->address.tunnel[0] && open_tunnel(p, e) < 0)) {
 		peer_free(p);
-		err_set(e, ERR_LOST, 0, "nothing listens on %s", address);
 		return NULL;
 	}
-	p->connecting = false;
-	if (p->told || !p->wsi) {
+	if (!p->tunnel && !peer_connect(p, p->address.host, p->address.port)) {
 		if (!p->wsi)
 			peer_free(p);
-		err_set(e, ERR_LOST, 0, "cannot connect to %s", address);
+		err_set(e, ERR_LOST, 0, "nothing listens on %s", address);
 		return NULL;
 	}
 	p->carrier.on_closed = on_closed;

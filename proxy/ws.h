@@ -14,7 +14,7 @@ struct ws_client *ws_client_new(struct loop *l, struct err *e);
 int ws_client_pass(struct ws_client *w); /* one round; blocks until something happened */
 void ws_client_free(struct ws_client *w);
 
-/* Begins to connect to unix:PATH or ws://HOST:PORT (numeric host).  on_open follows, or
+/* Begins to connect (proxy/ws_address.h says what an address is).  on_open follows, or
  * on_closed with the reason (a refused upgrade: "the worker answered 401").  The carrier is
  * owned by the driver: freed after on_closed.  NULL: it failed at once. */
 struct carrier *ws_connect(struct ws_client *w, const char *address, const char *token,

@@ -828,10 +828,7 @@ static void call_end(struct http_call *c, CURLcode code, bool idle)
 	if (r.end != HTTP_ANSWERED && r.end != HTTP_STOPPED && c->pool)
 		pool_retire(h, c->pool);
 	r.body_len = buf_len(&c->body);
-	/* Room for the NUL is outside the bound. */
-	c->body.max++;
 	r.body = buf_cstr(&c->body, NULL);
-	c->head.max++;
 	r.headers = buf_cstr(&c->head, NULL);
 	if (!r.body || !r.headers) {
 		r.end = HTTP_CUT;
@@ -951,15 +948,17 @@ static ssize_t moved(CURLcode code, size_t n)
 ssize_t http_stream_recv(struct http_stream *s, void *p, size_t n)
 {
 	size_t got = 0;
+	CURLcode code = lib.easy_recv(s->easy, p, n, &got);
 
-	return moved(lib.easy_recv(s->easy, p, n, &got), got);
+	return moved(code, got);
 }
 
 ssize_t http_stream_send(struct http_stream *s, const void *p, size_t n)
 {
 	size_t sent = 0;
+	CURLcode code = lib.easy_send(s->easy, p, n, &sent);
 
-	return moved(lib.easy_send(s->easy, p, n, &sent), sent);
+	return moved(code, sent);
 }
 
 void http_stream_close(struct http_stream *s)

@@ -2,11 +2,12 @@
 #include "sdk-wrapper/http_trace.h"
 
 #include <stdbool.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "protocol/base/cleanup.h"
+#include "protocol/base/log.h"
 
 /* Whatever else is called so is hidden too: any name with one of these in it. */
 static const char *const secret_words[] = {
@@ -89,4 +90,21 @@ void http_redact(const char *line, size_t n, char *ret, size_t size)
 		return;
 	}
 	put(&o, line, n);
+}
+
+static bool is_on(const char *name)
+{
+	const char *v = getenv(name);
+
+	return v && *v && strcmp(v, "0") != 0 && strcasecmp(v, "false") != 0;
+}
+
+bool http_trace_wanted(void)
+{
+	return is_on("FARSTEP_HTTP_DEBUG") || is_on("E2B_DEBUG");
+}
+
+void http_trace_log(const char *line)
+{
+	log_warn("%s", line);
 }

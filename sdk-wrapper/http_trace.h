@@ -4,10 +4,16 @@
 #ifndef FARSTEP_SDK_HTTP_TRACE_H
 #define FARSTEP_SDK_HTTP_TRACE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* One request line, status line or header, without its line end, as it may be shown: values of
  * headers that carry keys, and of a signature in a URL, become "***". */
 void http_redact(const char *line, size_t n, char *ret, size_t size);
+
+/* Do FARSTEP_HTTP_DEBUG or E2B_DEBUG ask for traces? */
+bool http_trace_wanted(void);
+/* For http_new: to the log, at a level that is shown unless -q says otherwise. */
+void http_trace_log(const char *line);
 
 #endif

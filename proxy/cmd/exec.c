@@ -261,7 +261,8 @@ static int find_worker(struct exec *x, struct err *e)
 	key_session(user_key, x->run, x->key);
 	snprintf(x->dir, sizeof(x->dir), "%s/%s", base, x->run);
 	snprintf(x->state_dir, sizeof(x->state_dir), "%s/sandbox", x->dir);
-	if (strncmp(x->o->target, "unix:", 5) == 0 || strncmp(x->o->target, "ws://", 5) == 0) {
+	if (strncmp(x->o->target, "unix:", 5) == 0 || strncmp(x->o->target, "ws://", 5) == 0 ||
+	    strncmp(x->o->target, "wss://", 6) == 0) {
 		if (!token || !*token || strlen(token) >= sizeof(x->token))
 			r = err_set(e, ERR_DENIED, 0,
 			            "target %s: put the worker's token (1 to 64 bytes) into "
