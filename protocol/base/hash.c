@@ -121,6 +121,21 @@ int base64_decode(const char *text, size_t len, struct buf *out, struct err *e)
 	return 0;
 }
 
+int base64_encode(const void *p, size_t n, struct buf *out, struct err *e)
+{
+	size_t len = BASE64_ENCODE_RAW_LENGTH(n);
+	uint8_t *to;
+
+	if (n == 0)
+		return 0;
+	to = buf_reserve(out, len, e);
+	if (!to)
+		return -1;
+	base64_encode_raw((char *)to, n, p);
+	buf_commit(out, len);
+	return 0;
+}
+
 bool equal_ct(const void *a, const void *b, size_t n)
 {
 	return memeql_sec(a, b, n) != 0;

@@ -36,6 +36,8 @@ int hex_decode(const char *hex, size_t hex_len, uint8_t *out, size_t out_len, st
  * it is no base64 (letters, padding); out is then as it was. */
 struct buf;
 int base64_decode(const char *text, size_t len, struct buf *out, struct err *e);
+/* Appends the text, with padding. */
+int base64_encode(const void *p, size_t n, struct buf *out, struct err *e);
 bool equal_ct(const void *a, const void *b, size_t n);		/* constant time */
 int random_bytes(void *p, size_t n, struct err *e);		/* getrandom */
 void wipe(void *p, size_t n);					/* not optimised away */

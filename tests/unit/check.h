@@ -24,6 +24,9 @@
 /* TEST(a_sentence_in_underscores) { ... }, listed in main as cmocka_unit_test(...). */
 #define TEST(name) static void name(void **state __attribute__((unused)))
 
+/* The same, of a test that proves a row of the requirements: its number is in the name. */
+#define unit_test_of_row(f, row) { #f " [R" #row "]", f, NULL, NULL, NULL }
+
 /* The call succeeds; if not, the test fails with the error's message. */
 #define assert_ok(call, err) \
 	do { \

@@ -202,6 +202,27 @@ TEST(base64_of_the_standard_is_read_also_when_it_is_wrapped)
 	}
 }
 
+TEST(base64_is_written_with_padding)
+{
+	static const char *const rows[][2] = {
+		{ "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" },
+		{ "\xfb\xff\xbf", "+/+/" }, { "user:", "dXNlcjo=" },
+	};
+	struct err e = ERR_INIT;
+	struct buf out;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		buf_init(&out, 8); /* exactly as much as is needed */
+		assert_ok(base64_encode(rows[i][0], strlen(rows[i][0]), &out, &e), &e);
+		assert_string_equal(buf_cstr(&out, &e), rows[i][1]);
+		buf_release(&out);
+	}
+	buf_init(&out, 7);
+	assert_int_equal(base64_encode("user:", 5, &out, &e), -1);
+	assert_int_equal(buf_len(&out), 0);
+	buf_release(&out);
+}
+
 TEST(what_is_no_base64_is_refused_and_writes_nothing)
 {
 	static const char *const texts[] = {
@@ -329,6 +350,7 @@ int main(void)
 		cmocka_unit_test(hex_goes_there_and_back),
 		cmocka_unit_test(hex_of_another_length_or_alphabet_is_refused_and_writes_nothing),
 		cmocka_unit_test(base64_of_the_standard_is_read_also_when_it_is_wrapped),
+		cmocka_unit_test(base64_is_written_with_padding),
 		cmocka_unit_test(what_is_no_base64_is_refused_and_writes_nothing),
 		cmocka_unit_test(a_difference_in_any_bit_is_seen),
 		cmocka_unit_test(random_bytes_differ_and_fill_all_of_a_large_buffer),

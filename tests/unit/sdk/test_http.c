@@ -309,7 +309,7 @@ TEST(an_answer_comes_from_the_loop_and_not_from_inside_the_call)
 	assert_null(strcasestr(g.body, "expect:"));
 }
 
-TEST(calls_one_after_another_share_one_connection_R168)
+TEST(calls_one_after_another_share_one_connection)
 {
 	struct client c CLEANUP(client_free) = client_new(NULL);
 
@@ -626,7 +626,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_answer_comes_from_the_loop_and_not_from_inside_the_call),
-		cmocka_unit_test(calls_one_after_another_share_one_connection_R168),
+		unit_test_of_row(calls_one_after_another_share_one_connection, 168),
 		cmocka_unit_test(a_body_of_memory_and_file_ranges_arrives_whole),
 		cmocka_unit_test(a_file_that_became_shorter_fails_the_call_by_name),
 		cmocka_unit_test(a_post_without_a_body_says_so),
