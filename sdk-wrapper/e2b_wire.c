@@ -24,6 +24,7 @@ int e2b_create_body(const struct e2b_create *c, enum e2b_version v, struct buf *
 	jw_kobj(&w, "metadata");
 	for (e2b_metadata m = c->metadata; m && *m; m += 2)
 		jw_kstr(&w, m[0], m[1]);
+	jw_kstr(&w, E2B_UNIQUE, c->unique);
 	jw_end(&w);
 	jw_end(&w);
 	return jw_done(&w, e);
@@ -59,21 +60,22 @@ static int put_filter(struct buf *out, e2b_metadata filter, struct err *e)
 	return http_escape(out, buf_cstr(&twice, e), false, e);
 }
 
-int e2b_list_path(e2b_metadata filter, bool paused_too, unsigned limit, const char *next_token,
-		  struct buf *out, struct err *e)
+int e2b_list_path(e2b_metadata filter, bool paused_too, unsigned limit, struct buf *out,
+		  struct err *e)
 {
 	if (buf_puts(out, "/v2/sandboxes?", e) < 0)
 		return -1;
 	if (filter && *filter &&
 	    (put_filter(out, filter, e) < 0 || buf_putc(out, '&', e) < 0))
 		return -1;
-	if (buf_printf(out, e, "state=running%s&limit=%u", paused_too ? ",paused" : "", limit) < 0)
+	return buf_printf(out, e, "state=running%s&limit=%u", paused_too ? ",paused" : "", limit);
+}
+
+int e2b_next_page(const char *first, const char *token, struct buf *out, struct err *e)
+{
+	if (buf_printf(out, e, "%s&nextToken=", first) < 0)
 		return -1;
-	if (!next_token || !*next_token)
-		return 0;
-	if (buf_puts(out, "&nextToken=", e) < 0)
-		return -1;
-	return http_escape(out, next_token, false, e);
+	return http_escape(out, token, false, e);
 }
 
 static int copy_text(const json *v, const char *key, bool required, char *ret, size_t size,

@@ -20,7 +20,10 @@ struct e2b_create {
 	uint32_t timeout_s;
 	bool internet;
 	e2b_metadata metadata;
+	const char *unique;	/* of this create alone; goes into the metadata as E2B_UNIQUE */
 };
+
+#define E2B_UNIQUE "farstep_create"
 
 enum e2b_version { E2B_V1, E2B_V2 };
 
@@ -30,8 +33,10 @@ int e2b_create_body(const struct e2b_create *c, enum e2b_version v, struct buf *
 /* "/v2/sandboxes?..." with a metadata filter (NULL: none); running ones only unless paused too.
  * A filter's value is decoded three times by the server: as a query, as a whole, and each
  * name and value by itself; so they are encoded three times. */
-int e2b_list_path(e2b_metadata filter, bool paused_too, unsigned limit, const char *next_token,
-		  struct buf *out, struct err *e);
+int e2b_list_path(e2b_metadata filter, bool paused_too, unsigned limit, struct buf *out,
+		  struct err *e);
+/* The page after one that came with this token; first is the path of the first page. */
+int e2b_next_page(const char *first, const char *token, struct buf *out, struct err *e);
 
 enum e2b_state { E2B_RUNNING, E2B_PAUSED };
 
