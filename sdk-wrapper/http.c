@@ -760,6 +760,11 @@ void http_cancel(struct http_call *c)
 	call_free(c);
 }
 
+int http_status(const struct http_call *c)
+{
+	return c->status;
+}
+
 /* --- the end of a call --- */
 
 /* No connection stood: nothing of the request has left. */

@@ -83,6 +83,7 @@ unsigned http_connections(const struct http *h);	/* opened so far */
 /* NULL: it could not even be prepared. */
 struct http_call *http_start(struct http *h, const struct http_request *req, struct err *e);
 void http_cancel(struct http_call *c);	/* NULL is fine */
+int http_status(const struct http_call *c);	/* for on_data: of the answer that is coming */
 
 /* The value of the (last) header of that name, copied into ret; false: there is none. */
 bool http_header(const struct http_response *r, const char *name, char *ret, size_t size);

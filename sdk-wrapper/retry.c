@@ -15,6 +15,7 @@ static const enum retry_verdict table[FAIL_CLASSES][3] = {
 	[FAIL_SERVER] =      {      A,         A,     Q },
 	[FAIL_CUT] =         {      A,         A,     Q },
 	[FAIL_CONFLICT] =    {      S,         A,     S },
+	[FAIL_PORT_CLOSED] = {      A,         A,     S },
 	[FAIL_QUOTA] =       {      S,         S,     S },
 	[FAIL_PROTOCOL] =    {      S,         S,     Q },
 };

@@ -23,6 +23,7 @@ enum { SCRIPT_MAX = 40, ASKED_MAX = 60, ASKED_TEXT = 8192 };
 
 #define CUT "cut"	/* reads the request, closes */
 #define HANG "hang"	/* reads the request, says nothing for long */
+#define SHORT "short\n"	/* the answer behind it, then closes: shorter than its Content-Length */
 /* An envelope for each line; "=..." is the last one, "~" waits 100 ms, "!" stays open and silent.
  * Chunked, in chunks that end anywhere. */
 #define STREAM "stream\n"
@@ -91,6 +92,7 @@ static inline void script_read_body(int fd, int slot)
 			text[at++] = block[i];
 		done += (uint64_t)n;
 	}
+	text[at] = 0;
 	script->asked[slot].body_len = done;
 }
 
@@ -172,6 +174,10 @@ static inline bool script_serve_one(int fd, int slot)
 			return false;
 		if (strcmp(s->answer, HANG) == 0) {
 			nanosleep(&(struct timespec){ 3, 0 }, NULL);
+			return false;
+		}
+		if (strncmp(s->answer, SHORT, strlen(SHORT)) == 0) {
+			script_send(fd, s->answer + strlen(SHORT), strlen(s->answer + strlen(SHORT)));
 			return false;
 		}
 		if (strncmp(s->answer, STREAM, strlen(STREAM)) == 0)
