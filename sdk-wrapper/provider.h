@@ -40,7 +40,7 @@ enum sandbox_state { SANDBOX_NONE, SANDBOX_RUNNING, SANDBOX_GONE, SANDBOX_UNKNOW
 struct sandbox {
 	char provider[16];
 	char id[128];		/* unique; what events and receipts call the sandbox */
-	char address[128];	/* how to reach the worker: unix:PATH, ws://..., wss://... */
+	char address[512];	/* how to reach the worker: unix:PATH, ws://..., wss://... */
 	char state_dir[512];	/* of the spec; removed by destroy */
 	pid_t pid;		/* of the process here that is the sandbox; 0: none */
 	uint64_t pid_start;	/* its start time (/proc/PID/stat field 22): fences a reused pid */

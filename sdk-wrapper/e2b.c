@@ -1,0 +1,762 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sdk-wrapper/e2b.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "protocol/base/cleanup.h"
+#include "protocol/base/hash.h"
+#include "protocol/base/log.h"
+#include "protocol/limits.h"
+#include "sdk-wrapper/e2b_api.h"
+#include "sdk-wrapper/envd_process.h"
+#include "sdk-wrapper/envd_put.h"
+#include "sdk-wrapper/http_trace.h"
+
+#define DEFAULT_TEMPLATE "base"
+#define PENDING "create:"
+#define WORKER_PATH "/tmp/farstep-%s/worker"
+#define ROOT_PATH "/tmp/farstep-%s/root"
+#define LOG_PATH "/tmp/farstep-%s/log"
+#define DEBUG_SANDBOX "debug_sandbox_id"	/* as the official client calls it */
+#define DEBUG_ENVD "99.99.99"
+
+enum {
+	ONE_REQUEST = 16 << 20,	/* a larger package goes in parts, beside the worker */
+	QUICK_MS = 10000,
+	STARTS = 3,
+	START_AGAIN_MS = 300,
+	SAID_MAX = 600,
+	UNIQUE_LEN = 32,
+};
+
+/* Its words: worker, its byte count, log, root, then the worker's own arguments.  An upload
+ * may have come to its end early and look fine. */
+static const char bootstrap[] =
+	"set -e\n"
+	"n=$(wc -c <\"$1\")\n"
+	"[ \"$n\" -eq \"$2\" ] || { echo \"the worker has $n bytes in the sandbox, not $2\"; exit 90; }\n"
+	"chmod 700 \"$1\"\n"
+	"mkdir -p \"$4\"\n"
+	"cd \"$4\"\n"
+	"w=$1 log=$3\n"
+	"shift 4\n"
+	"exec \"$w\" \"$@\" </dev/null >>\"$log\" 2>&1\n";
+
+struct e2b {
+	struct loop *loop;
+	struct http *http;
+	struct e2b_env env;
+	struct e2b_api *api;
+	/* bring-up */
+	const struct sandbox_spec *spec;
+	struct sandbox *ret;
+	struct e2b_hooks hooks;
+	uint64_t until_ns, step_ns;
+	char unique[UNIQUE_LEN + 1], host[128];
+	const char *labels[8];
+	struct e2b_create create;
+	struct e2b_call *call;
+	struct e2b_sandbox made;
+	struct envd *envd;
+	int worker_fd, package_fd;
+	uint64_t worker_len, package_len;
+	bool wants_package, uploading, has_made;
+	unsigned uploads_left;
+	bool is_up;	/* on_done was called for success */
+	struct envd_call *upload;
+	struct envd_put *put;
+	struct envd_process *process;
+	unsigned starts;
+	struct failure start_failed;
+	struct envd_call *log_call, *list_call;
+	struct loop_timer timer;
+	char said[SAID_MAX];	/* by a bootstrap or worker that ended */
+	size_t said_len;
+	struct err err;
+	/* the other calls */
+	void (*on_done)(void *user, const struct err *err);
+	void (*on_state)(void *user, enum sandbox_state state, const char *why);
+	void (*on_item)(void *user, const struct e2b_sandbox *found, const json *item);
+	void *user;
+};
+
+/* --- life --- */
+
+static const char *get_variable(const char *name)
+{
+	return getenv(name);
+}
+
+struct e2b *e2b_open(struct loop *l, struct err *e)
+{
+	struct e2b *s = calloc(1, sizeof(*s));
+
+	if (!s) {
+		err_set(e, ERR_NO_MEMORY, 0, "e2b");
+		return NULL;
+	}
+	s->loop = l;
+	s->worker_fd = s->package_fd = -1;
+	if (e2b_env_read(get_variable, &s->env, e) < 0)
+		goto fail;
+	s->http = http_new(l, http_trace_wanted() ? http_trace_log : NULL, e);
+	s->api = s->http ? e2b_api_new(l, s->http, &s->env, e) : NULL;
+	if (s->api)
+		return s;
+fail:
+	e2b_close(s);
+	return NULL;
+}
+
+/* What only the bring-up needs. */
+static void up_release(struct e2b *s)
+{
+	loop_timer_stop(&s->timer);
+	e2b_cancel(s->call);
+	s->call = NULL;
+	envd_cancel(s->upload);
+	s->upload = NULL;
+	envd_put_cancel(s->put);
+	s->put = NULL;
+	envd_cancel(s->log_call);
+	s->log_call = NULL;
+	envd_cancel(s->list_call);
+	s->list_call = NULL;
+	envd_detach(s->process);
+	s->process = NULL;
+	envd_free(s->envd);
+	s->envd = NULL;
+	close_fd(&s->worker_fd);
+	s->spec = NULL;
+}
+
+void e2b_close(struct e2b *s)
+{
+	if (!s)
+		return;
+	up_release(s);
+	e2b_api_free(s->api);
+	http_free(s->http);
+	wipe(&s->env, sizeof(s->env));
+	wipe(&s->made, sizeof(s->made));
+	free(s);
+}
+
+/* --- what is asked for --- */
+
+static int make_unique(char ret[UNIQUE_LEN + 1], struct err *e)
+{
+	uint8_t rnd[UNIQUE_LEN / 2];
+
+	if (random_bytes(rnd, sizeof(rnd), e) < 0)
+		return -1;
+	hex_encode(rnd, sizeof(rnd), ret);
+	return 0;
+}
+
+static void make_create(const struct sandbox_spec *spec, const char *unique, char *host,
+			size_t host_size, const char *labels[8], struct e2b_create *ret)
+{
+	size_t n = 0;
+
+	if (gethostname(host, host_size - 1) < 0 || !host[0])
+		snprintf(host, host_size, "unknown");
+	host[host_size - 1] = 0;
+	labels[n++] = E2B_LABEL_RUN;
+	labels[n++] = spec->run;
+	if (spec->key_id && *spec->key_id) {
+		labels[n++] = E2B_LABEL_KEY;
+		labels[n++] = spec->key_id;
+	}
+	labels[n++] = E2B_LABEL_HOST;
+	labels[n++] = host;
+	labels[n] = NULL;
+	*ret = (struct e2b_create){ .template_name = spec->template_name ? spec->template_name
+									   : DEFAULT_TEMPLATE,
+				    .timeout_s = (spec->lease_ms + 999) / 1000,
+				    .internet = spec->network,
+				    .metadata = labels,
+				    .unique = unique };
+}
+
+int e2b_describe(const struct sandbox_spec *spec, struct buf *out, struct err *e)
+{
+	const char *labels[8];
+	char host[128] = "";
+	struct e2b_create c;
+	struct buf body CLEANUP(buf_release);
+	struct jw w;
+
+	make_create(spec, "(made for each request)", host, sizeof(host), labels, &c);
+	buf_init(&body, LIMIT_TEXT);
+	if (e2b_create_body(&c, E2B_V2, &body, e) < 0)
+		return -1;
+	jw_init(&w, out);
+	jw_obj(&w);
+	jw_kstr(&w, "provider", "e2b");
+	jw_kstr(&w, "request", "POST /v2/sandboxes");
+	jw_key(&w, "body");
+	jw_raw(&w, (const char *)buf_data(&body), buf_len(&body));
+	jw_end(&w);
+	return jw_done(&w, e);
+}
+
+int e2b_address(const struct e2b_env *env, const struct e2b_sandbox *s, char *ret, size_t size,
+		struct err *e)
+{
+	struct e2b_place p;
+	char headers[400] = "";
+	int n;
+
+	if (e2b_place(env, s->domain, s->id, E2B_WORKER_PORT, &p, e) < 0)
+		return -1;
+	if (p.shared || s->traffic_token[0])
+		snprintf(headers, sizeof(headers), "#E2b-Sandbox-Id=%s&E2b-Sandbox-Port=%d%s%s", s->id,
+			 E2B_WORKER_PORT, s->traffic_token[0] ? "&E2b-Traffic-Access-Token=" : "",
+			 s->traffic_token);
+	/* http://... becomes ws://..., https://... wss://... */
+	n = snprintf(ret, size, "ws%s%s", p.base + strlen("http"), headers);
+	if (n < 0 || (size_t)n >= size)
+		return err_set(e, ERR_LIMIT, 0, "the address of sandbox %s is too long: '%.100s'",
+			       s->id, p.base);
+	return 0;
+}
+
+/* --- bring-up --- */
+
+static uint32_t left_ms(const struct e2b *s)
+{
+	uint64_t now = now_ns();
+
+	return now >= s->until_ns ? 0 : (uint32_t)((s->until_ns - now) / 1000000);
+}
+
+static void tell_step(struct e2b *s, enum e2b_step step, uint64_t bytes)
+{
+	uint64_t now = now_ns();
+
+	if (s->hooks.on_step)
+		s->hooks.on_step(s->hooks.user, step, (now - s->step_ns) / 1000000, bytes);
+	s->step_ns = now;
+}
+
+static void up_failed(struct e2b *s, const struct err *err)
+{
+	struct err copy = *err;
+
+	up_release(s);
+	s->hooks.on_done(s->hooks.user, &copy);
+}
+
+/* The process is watched on. */
+static void up_succeeded(struct e2b *s)
+{
+	close_fd(&s->worker_fd);
+	s->spec = NULL;
+	s->is_up = true;
+	s->hooks.on_done(s->hooks.user, NULL);
+}
+
+/* 4: the worker runs; its end says why it does not any more */
+
+/* Keeps the last of it. */
+static int on_log_data(void *user, const uint8_t *p, size_t n)
+{
+	struct e2b *s = user;
+	size_t max = sizeof(s->said) - 1, over;
+
+	if (n > max) {
+		p += n - max;
+		n = max;
+	}
+	over = s->said_len + n > max ? s->said_len + n - max : 0;
+	memmove(s->said, s->said + over, s->said_len - over);
+	s->said_len -= over;
+	memcpy(s->said + s->said_len, p, n);
+	s->said_len += n;
+	s->said[s->said_len] = 0;
+	return 0;
+}
+
+static void on_log_read(void *user, const struct envd_result *r)
+{
+	struct e2b *s = user;
+	struct err e = ERR_INIT;
+
+	(void)r;	/* what came of it is what there is to say */
+	s->log_call = NULL;
+	while (s->said_len && s->said[s->said_len - 1] == '\n')
+		s->said[--s->said_len] = 0;
+	err_set(&e, s->is_up ? ERR_LOST : ERR_PROVIDER, 0, "%s%s%.280s", s->err.msg,
+		s->said_len ? ": " : "", s->said);
+	if (!s->is_up)
+		up_failed(s, &e);
+	else if (s->hooks.on_worker_end)
+		s->hooks.on_worker_end(s->hooks.user, &e);
+}
+
+static void on_process_output(void *user, bool is_stderr, const uint8_t *p, size_t n)
+{
+	(void)is_stderr;
+	on_log_data(user, p, n);
+}
+
+static void start_failed(struct e2b *s, const struct failure *f);
+
+static void on_process_end(void *user, const struct envd_exit *x, const struct failure *f)
+{
+	struct e2b *s = user;
+	struct envd_end end = { QUICK_MS, on_log_read, s };
+	char path[100];
+
+	s->process = NULL;
+	if (f && s->is_up) {	/* the stream broke, which says nothing of the worker */
+		log_debug("%s", f->err.msg);
+		return;
+	}
+	if (f) {
+		start_failed(s, f);
+		return;
+	}
+	err_set(&s->err, ERR_PROVIDER, 0, "sandbox %s: the worker ended (%s)", s->made.id,
+		x->status);
+	snprintf(path, sizeof(path), LOG_PATH, s->unique);
+	if (!s->said_len)	/* then it got as far as the worker, whose words are in its log */
+		s->log_call = envd_read(s->envd, path, 0, 0, on_log_data, &end, NULL);
+	if (!s->log_call)
+		on_log_read(s, NULL);
+}
+
+static void worker_started(struct e2b *s, uint32_t pid)
+{
+	log_debug("sandbox %s: bootstrap is process %u", s->made.id, pid);
+	tell_step(s, E2B_STARTED, 0);
+	up_succeeded(s);
+}
+
+static void on_process_start(void *user, uint32_t pid)
+{
+	struct e2b *s = user;
+
+	if (!s->is_up)
+		worker_started(s, pid);
+}
+
+static void start_worker(struct e2b *s)
+{
+	char worker[100], root[100], log[100], size[24], listen[32], lease[16];
+	const char *const args[] = {
+		"-c",	    bootstrap, "farstep",	  worker,
+		size,	    log,       root,		  "--listen",
+		listen,	    "--token-sha256", s->spec->token_sha256, "--root",
+		root,	    "--sandbox-id",   s->made.id,	     "--lease",
+		lease,	    NULL,
+	};
+	struct envd_command cmd = { .cmd = "/bin/sh", .args = args };
+	struct envd_hooks hooks = { s, on_process_start, on_process_output, on_process_end };
+	struct err e = ERR_INIT;
+
+	s->starts++;
+	snprintf(worker, sizeof(worker), WORKER_PATH, s->unique);
+	snprintf(root, sizeof(root), ROOT_PATH, s->unique);
+	snprintf(log, sizeof(log), LOG_PATH, s->unique);
+	snprintf(size, sizeof(size), "%llu", (unsigned long long)s->worker_len);
+	/* All addresses: what listens on the loopback is forwarded by envd only after a second. */
+	snprintf(listen, sizeof(listen), "0.0.0.0:%d", E2B_WORKER_PORT);
+	snprintf(lease, sizeof(lease), "%u", s->spec->lease_ms);
+	s->process = envd_start(s->envd, &cmd, &hooks, &e);
+	if (!s->process)
+		up_failed(s, &e);
+}
+
+/* The pid of the process that has the create's id among its words; 0: there is none. */
+static uint32_t find_worker(const struct e2b *s, const json *answer)
+{
+	const json *list = json_get(answer, "processes");
+
+	for (const json *p = json_first(list); p; p = json_next(p)) {
+		const json *args = json_get(json_get(p, "config"), "args");
+
+		for (const json *a = json_first(args); a; a = json_next(a)) {
+			const char *text = json_string(a);
+
+			if (text && strstr(text, s->unique))
+				return (uint32_t)json_number(json_get(p, "pid"));
+		}
+	}
+	return 0;
+}
+
+static void on_start_timer(struct loop_timer *t)
+{
+	start_worker((struct e2b *)((char *)t - offsetof(struct e2b, timer)));
+}
+
+static void on_listed(void *user, const struct envd_result *r)
+{
+	struct e2b *s = user;
+	struct envd_hooks hooks = { s, on_process_start, on_process_output, on_process_end };
+	uint32_t pid = r->failure ? 0 : find_worker(s, r->answer);
+	struct err e = ERR_INIT;
+
+	s->list_call = NULL;
+	if (r->failure) {
+		up_failed(s, &r->failure->err);
+		return;
+	}
+	if (pid) {	/* that is all that matters; to watch it is a luxury */
+		s->process = envd_attach(s->envd, pid, &hooks, &e);
+		worker_started(s, pid);
+	} else if (s->starts >= STARTS ||
+		   loop_timer_start(s->loop, &s->timer, START_AGAIN_MS * s->starts, on_start_timer,
+				    NULL) < 0) {
+		up_failed(s, &s->start_failed.err);
+	}
+}
+
+/* It may have been started nevertheless: that is asked before it is started again. */
+static void start_failed(struct e2b *s, const struct failure *f)
+{
+	struct envd_end end = { left_ms(s), on_listed, s };
+
+	s->start_failed = *f;
+	if (fail_is_ambiguous(f->class) || f->class == FAIL_GONE || f->class == FAIL_RATE ||
+	    f->class == FAIL_UNREACHED)
+		s->list_call = envd_list(s->envd, &end, NULL);
+	if (!s->list_call)
+		up_failed(s, &f->err);
+	else
+		log_info("%s; asking what runs", f->err.msg);
+}
+
+/* 3: one upload */
+
+static void uploaded(struct e2b *s, const struct failure *f)
+{
+	if (f) {
+		up_failed(s, &f->err);
+		return;
+	}
+	if (--s->uploads_left)
+		return;
+	tell_step(s, E2B_UPLOADED, s->worker_len + s->package_len);
+	start_worker(s);
+}
+
+static void on_uploaded(void *user, const struct envd_result *r)
+{
+	struct e2b *s = user;
+
+	s->upload = NULL;
+	uploaded(s, r->failure);
+}
+
+static void on_put(void *user, const struct envd_result *r)
+{
+	struct e2b *s = user;
+
+	s->put = NULL;
+	uploaded(s, r->failure);
+}
+
+static void start_upload(struct e2b *s)
+{
+	char worker[100], package[100];
+	struct envd_file files[] = { { worker, s->worker_fd, 0, s->worker_len },
+				     { package, s->package_fd, 0, s->package_len } };
+	struct envd_end end = { left_ms(s), on_uploaded, s }, put_end = { left_ms(s), on_put, s };
+	bool has_package = s->package_fd >= 0;
+	bool apart = has_package && s->package_len > ONE_REQUEST;
+	struct err e = ERR_INIT;
+
+	if (!s->has_made || s->wants_package || s->uploading)
+		return;
+	s->uploading = true;
+	snprintf(worker, sizeof(worker), WORKER_PATH, s->unique);
+	snprintf(package, sizeof(package), E2B_PACKAGE_PATH, s->unique);
+	s->uploads_left = apart ? 2 : 1;
+	s->upload = envd_upload(s->envd, files, has_package && !apart ? 2 : 1, &end, &e);
+	if (s->upload && apart)
+		s->put = envd_put(s->envd, &files[1], s->unique, false, &put_end, &e);
+	if (!s->upload || (apart && !s->put))
+		up_failed(s, &e);
+}
+
+void e2b_expect_package(struct e2b *s)
+{
+	s->wants_package = true;
+}
+
+static void on_package_timer(struct loop_timer *t)
+{
+	start_upload((struct e2b *)((char *)t - offsetof(struct e2b, timer)));
+}
+
+void e2b_package(struct e2b *s, int fd, uint64_t len)
+{
+	s->wants_package = false;
+	s->package_fd = fd;
+	s->package_len = fd >= 0 ? len : 0;
+	if (s->spec && s->has_made && !s->uploading)
+		loop_timer_start(s->loop, &s->timer, 0, on_package_timer, NULL);
+}
+
+/* 2: it is there */
+
+static void sandbox_is_there(struct e2b *s)
+{
+	struct err e = ERR_INIT;
+
+	snprintf(s->ret->id, sizeof(s->ret->id), "%s", s->made.id);
+	if (e2b_address(&s->env, &s->made, s->ret->address, sizeof(s->ret->address), &e) < 0) {
+		up_failed(s, &e);
+		return;
+	}
+	s->has_made = true;
+	tell_step(s, E2B_CREATED, 0);
+	s->envd = envd_new(s->loop, s->http, &s->env, &s->made, NULL, &e);
+	if (!s->envd) {
+		up_failed(s, &e);
+		return;
+	}
+	start_upload(s);
+}
+
+static void on_created(void *user, const struct e2b_result *r)
+{
+	struct e2b *s = user;
+
+	s->call = NULL;
+	if (r->failure) {
+		/* Nothing was made: nothing is to be destroyed. */
+		if (r->failure->err.admitted == ADMITTED_NO)
+			s->ret->id[0] = 0;
+		up_failed(s, &r->failure->err);
+		return;
+	}
+	s->made = *r->sandbox;
+	sandbox_is_there(s);
+}
+
+static void on_debug_timer(struct loop_timer *t)
+{
+	sandbox_is_there((struct e2b *)((char *)t - offsetof(struct e2b, timer)));
+}
+
+/* 1: the request */
+
+static int open_worker(struct e2b *s, struct err *e)
+{
+	struct stat st;
+
+	s->worker_fd = open(s->spec->worker_path, O_RDONLY | O_CLOEXEC);
+	if (s->worker_fd < 0 || fstat(s->worker_fd, &st) < 0)
+		return err_set(e, ERR_PROVIDER, errno, "worker program '%s'", s->spec->worker_path);
+	s->worker_len = (uint64_t)st.st_size;
+	return 0;
+}
+
+int e2b_up(struct e2b *s, const struct sandbox_spec *spec, struct sandbox *ret,
+	   uint32_t deadline_ms, const struct e2b_hooks *hooks, struct err *e)
+{
+	struct e2b_end end = { deadline_ms, on_created, s };
+
+	s->spec = spec;
+	s->ret = ret;
+	s->hooks = *hooks;
+	s->step_ns = now_ns();
+	s->until_ns = s->step_ns + (uint64_t)deadline_ms * 1000000;
+	s->uploading = s->has_made = s->is_up = false;
+	s->said_len = 0;
+	s->starts = 0;
+	*ret = (struct sandbox){ .provider = "e2b" };
+	if (open_worker(s, e) < 0 || make_unique(s->unique, e) < 0)
+		goto fail;
+	make_create(spec, s->unique, s->host, sizeof(s->host), s->labels, &s->create);
+	if (s->env.debug) {	/* the sandbox is this machine, as with the official client */
+		s->made = (struct e2b_sandbox){ .id = DEBUG_SANDBOX, .envd_version = DEBUG_ENVD };
+		if (loop_timer_start(s->loop, &s->timer, 0, on_debug_timer, e) < 0)
+			goto fail;
+		return 0;
+	}
+	snprintf(ret->id, sizeof(ret->id), PENDING "%s", s->unique);
+	s->call = e2b_create(s->api, &s->create, &end, e);
+	if (s->call)
+		return 0;
+fail:
+	ret->id[0] = 0;
+	up_release(s);
+	return -1;
+}
+
+/* --- while it lives --- */
+
+static void on_extended(void *user, const struct e2b_result *r)
+{
+	struct e2b *s = user;
+
+	s->on_done(s->user, r->failure ? &r->failure->err : NULL);
+}
+
+int e2b_extend(struct e2b *s, const char *id, uint32_t lease_ms, uint32_t deadline_ms,
+	       void (*on_done)(void *user, const struct err *err), void *user, struct err *e)
+{
+	struct e2b_end end = { deadline_ms, on_extended, s };
+
+	s->on_done = on_done;
+	s->user = user;
+	return e2b_set_timeout(s->api, id, (lease_ms + 999) / 1000, &end, e) ? 0 : -1;
+}
+
+static void on_asked(void *user, const struct e2b_result *r)
+{
+	struct e2b *s = user;
+	enum sandbox_state state = SANDBOX_RUNNING;
+	const char *why = "";
+
+	if (r->failure && r->failure->class == FAIL_GONE) {
+		state = SANDBOX_GONE;
+		why = "E2B does not know it any more: killed, or past its time";
+	} else if (r->failure) {
+		state = SANDBOX_UNKNOWN;
+		why = r->failure->err.msg;
+	} else if (r->sandbox->state == E2B_PAUSED) {
+		state = SANDBOX_GONE;
+		why = "it was paused";
+	}
+	s->on_state(s->user, state, why);
+}
+
+int e2b_ask(struct e2b *s, const char *id, uint32_t deadline_ms,
+	    void (*on_state)(void *user, enum sandbox_state state, const char *why), void *user,
+	    struct err *e)
+{
+	struct e2b_end end = { deadline_ms, on_asked, s };
+
+	s->on_state = on_state;
+	s->user = user;
+	return e2b_get(s->api, id, &end, e) ? 0 : -1;
+}
+
+static void on_found_item(void *user, const struct e2b_sandbox *found, const json *item)
+{
+	struct e2b *s = user;
+
+	s->on_item(s->user, found, item);
+}
+
+static void on_found_end(void *user, const struct e2b_result *r)
+{
+	struct e2b *s = user;
+
+	s->on_done(s->user, r->failure ? &r->failure->err : NULL);
+}
+
+int e2b_find(struct e2b *s, const char *key_id, uint32_t deadline_ms,
+	     void (*on_item)(void *user, const struct e2b_sandbox *found, const json *item),
+	     void (*on_done)(void *user, const struct err *err), void *user, struct err *e)
+{
+	const char *filter[] = { E2B_LABEL_KEY, key_id, NULL };
+	struct e2b_end end = { deadline_ms, on_found_end, s };
+
+	s->on_item = on_item;
+	s->on_done = on_done;
+	s->user = user;
+	return e2b_list(s->api, key_id ? filter : NULL, true, on_found_item, &end, e) ? 0 : -1;
+}
+
+/* --- the end --- */
+
+enum { TO_KILL_MAX = 8 };
+
+struct ending {
+	char ids[TO_KILL_MAX][64];
+	unsigned n;
+	bool over, failed;
+	struct err err;
+};
+
+static void on_ended(void *user, const struct e2b_result *r)
+{
+	struct ending *d = user;
+
+	d->over = true;
+	d->failed = r->failure != NULL;
+	if (r->failure)
+		d->err = r->failure->err;
+}
+
+static void on_to_kill(void *user, const struct e2b_sandbox *s, const json *item)
+{
+	struct ending *d = user;
+
+	(void)item;
+	if (d->n < TO_KILL_MAX)
+		snprintf(d->ids[d->n++], sizeof(d->ids[0]), "%s", s->id);
+}
+
+/* Runs the loop until the call is over, or it is given up. */
+static int wait_for(struct loop *l, struct ending *d, bool begun, uint64_t until_ns, struct err *e)
+{
+	if (!begun)
+		return -1;
+	while (!d->over && now_ns() < until_ns)
+		if (loop_pass(l, 50, e) < 0)
+			return -1;
+	if (!d->over)
+		return err_set(e, ERR_DEADLINE, 0, "E2B did not answer in time");
+	d->over = false;
+	if (!d->failed)
+		return 0;
+	*e = d->err;
+	return -1;
+}
+
+static int destroy_on(struct loop *l, struct e2b *s, const char *id, int deadline_ms,
+		      struct err *e)
+{
+	uint64_t until_ns = now_ns() + (uint64_t)deadline_ms * 1000000;
+	struct ending d = { .n = 0 };
+	struct e2b_end end = { (uint32_t)deadline_ms, on_ended, &d };
+
+	if (strncmp(id, PENDING, strlen(PENDING)) == 0) {
+		const char *filter[] = { E2B_UNIQUE, id + strlen(PENDING), NULL };
+
+		if (wait_for(l, &d, e2b_list(s->api, filter, true, on_to_kill, &end, e) != NULL,
+			     until_ns, e) < 0)
+			return -1;
+	} else {
+		snprintf(d.ids[d.n++], sizeof(d.ids[0]), "%.63s", id);
+	}
+	for (unsigned i = 0; i < d.n; i++)
+		if (wait_for(l, &d, e2b_kill(s->api, d.ids[i], &end, e) != NULL, until_ns, e) < 0)
+			return -1;
+	return 0;
+}
+
+int e2b_destroy(const struct sandbox *sandbox, int deadline_ms, struct err *e)
+{
+	struct err own = ERR_INIT;
+	struct loop *l;
+	struct e2b *s = NULL;
+	int r = -1;
+
+	e = e ? e : &own;
+	if (!sandbox->id[0] || strcmp(sandbox->id, DEBUG_SANDBOX) == 0)
+		return 0;
+	l = loop_new(e);
+	if (l)
+		s = e2b_open(l, e);
+	if (s)
+		r = destroy_on(l, s, sandbox->id, deadline_ms, e);
+	e2b_close(s);
+	loop_free(l);
+	return r < 0 ? err_wrap(e, "sandbox %.100s", sandbox->id) : 0;
+}
