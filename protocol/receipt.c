@@ -172,16 +172,32 @@ static void print_usage(struct jw *w, const struct receipt *r)
 	jw_end(w);
 }
 
-/* The step's own words.  Its reason is what error holds when the step exited by
- * itself; any other end has a reason of its own there. */
+void receipt_note_said(struct receipt *r, const char *words)
+{
+	uint8_t digest[SHA256_LEN];
+
+	sha256(words, strlen(words), digest);
+	hex_encode(digest, sizeof(digest), r->said_sha256);
+}
+
+int receipt_check_said(const struct receipt *r, const char *words, struct err *e)
+{
+	struct receipt other;
+
+	receipt_note_said(&other, words);
+	if (strcmp(other.said_sha256, r->said_sha256) == 0)
+		return 0;
+	return err_set(e, ERR_INTEGRITY, 0, "the step's words are not those of the receipt");
+}
+
 static void print_complete(struct jw *w, const struct receipt *r)
 {
 	if (!r->said_complete)
 		return;
 	jw_kobj(w, "complete");
 	jw_kbool(w, "success", r->said_success);
-	if (!r->said_success && r->exit.kind == EXIT_EXITED)
-		jw_kstr(w, "error", r->error);
+	if (r->said_sha256[0])
+		jw_kstr(w, "error_sha256", r->said_sha256);
 	jw_end(w);
 }
 
@@ -448,12 +464,17 @@ static int parse_usage(const json *top, struct receipt *r, struct err *e)
 static int parse_complete(const json *top, struct receipt *r, struct err *e)
 {
 	const json *o = NULL;
+	const char *sha256_hex = NULL;
 
 	if (json_opt_obj(top, "", "complete", &o, e) < 0)
 		return -1;
 	if (!o)
 		return 0;
 	r->said_complete = true;
+	if (json_opt_str(o, "complete", "error_sha256", &sha256_hex, e) < 0)
+		return -1;
+	if (sha256_hex)
+		get_text(sha256_hex, r->said_sha256, sizeof(r->said_sha256));
 	return json_opt_bool(o, "complete", "success", &r->said_success, e);
 }
 

@@ -89,12 +89,19 @@ struct receipt {
 	} usage;
 	int leftovers;
 	bool said_complete, said_success; /* the step's own `complete` line */
+	/* Digest of the reason that it gave, "" for none.  The words themselves may hold a secret and
+	 * so travel beside the receipt, which is kept as it is. */
+	char said_sha256[SHA256_HEX];
 	int64_t rows;                     /* -1: none reported */
-	char error[512];                  /* why it is no success, for people; "" at success */
+	char error[512];                  /* why it is no success, in our words; "" at success */
 	uint64_t started_us, ended_us;    /* real time */
 };
 
 void receipt_init(struct receipt *r);
+/* Notes the digest of the step's words. */
+void receipt_note_said(struct receipt *r, const char *words);
+/* Are those the words?  ERR_INTEGRITY when not. */
+int receipt_check_said(const struct receipt *r, const char *words, struct err *e);
 /* Status from exit kind, code, signal and the step's own word (README 8.4). */
 enum step_status receipt_status(const struct receipt *r);
 /* Appends the JSON text. */

@@ -98,7 +98,7 @@ static void on_finish(struct loop_timer *t)
 	if (r->status != STATUS_SUCCESS)
 		err_set(&r->error,
 		        r->receipt.exit.kind == EXIT_SPAWN_FAILED ? ERR_SPAWN : ERR_STEP_FAILED, 0,
-		        "%s", r->receipt.error);
+		        "%s", r->said[0] ? r->said : r->receipt.error);
 	r->done = true;
 	r->on_done(r);
 }
@@ -299,6 +299,11 @@ static int take_receipt(struct step_run *r, const json *result, struct err *e)
 	snprintf(r->hmac, sizeof(r->hmac), "%s", hmac);
 	if (!r->receipt_text)
 		return err_set(e, ERR_NO_MEMORY, 0, "receipt");
+	if (r->receipt.said_sha256[0] && r->receipt.exit.kind == EXIT_EXITED) {
+		if (receipt_check_said(&r->receipt, error ? error : "", e) < 0)
+			return -1;
+		snprintf(r->said, sizeof(r->said), "%s", error ? error : "");
+	}
 	fetch_expect(r->fetch, &r->receipt);
 	r->events_needed = (uint64_t)last > link_events_have(r->link) ? (uint64_t)last : 0;
 	return 0;

@@ -39,6 +39,7 @@ struct step_run {
 	bool verified;
 	char *receipt_text;
 	char hmac[SHA256_HEX];
+	char said[400]; /* the step's own words for its failure, "": none; checked by the receipt */
 
 	/* its own: */
 	struct link *link;

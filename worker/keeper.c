@@ -50,6 +50,7 @@ static struct keeper {
 	int pipes[KS_COUNT][2]; /* made while it waits for a plan */
 	struct spool spool[KS_COUNT];
 	struct lines lines;
+	char said[400]; /* the reason that the step gave for its failure */
 	int stdin_fd; /* our end of the step's standard input; -1: none or closed */
 	struct buf stdin_wait;
 	uint64_t stdin_have;
@@ -111,9 +112,10 @@ static void note_message(const json *v)
 	if (strcmp(type, "complete") == 0) {
 		k.rc.said_complete = true;
 		k.rc.said_success = !json_get(v, "success") || json_is_true(json_get(v, "success"));
-		if (!k.rc.said_success)
-			snprintf(k.rc.error, sizeof(k.rc.error), "%.400s",
-			         error ? error : "the step reported a failure");
+		if (!k.rc.said_success && error && *error) {
+			snprintf(k.said, sizeof(k.said), "%s", error);
+			receipt_note_said(&k.rc, k.said);
+		}
 	} else if (strcmp(type, "metric") == 0 && json_type(json_get(v, "value")) == JSON_NUMBER) {
 		rank = rank_of(json_string(json_get(v, "name")));
 		if (rank && rank >= k.rows_rank && json_number(json_get(v, "value")) >= 0 &&
@@ -231,6 +233,8 @@ static void write_record(void)
 		jw_obj(&w);
 		jw_kstr(&w, "receipt", s);
 		jw_kstr(&w, "hmac", hmac);
+		if (k.said[0])
+			jw_kstr(&w, "said", k.said);
 		jw_end(&w);
 		if (jw_done(&w, &e) == 0 && buf_putc(&record, '\n', &e) == 0 &&
 		    append_record(&record, &e) == 0)
@@ -275,7 +279,9 @@ static void note_failure(enum step_status status)
 			         names[i], k.spool[i].error.msg);
 	if (status == STATUS_SUCCESS || k.rc.error[0])
 		return;
-	if (k.rc.exit.kind == EXIT_TIMEOUT)
+	if (status == STATUS_ERROR && k.rc.exit.kind == EXIT_EXITED && k.rc.exit.code == 0)
+		snprintf(k.rc.error, sizeof(k.rc.error), "the step reported a failure");
+	else if (k.rc.exit.kind == EXIT_TIMEOUT)
 		snprintf(k.rc.error, sizeof(k.rc.error), "timed out after %lld ms",
 		         (long long)k.plan.timeout_ms);
 	else if (k.rc.exit.kind == EXIT_CANCELLED)

@@ -16,7 +16,7 @@
  *   files                  one line per artifact: absolute path, as in the manifest's order,
  * NUL-ended
  *   claim                  made by the worker, one line; the keeper appends the record as its last
- *                          act: {"receipt":"...","hmac":"..."}
+ *                          act: {"receipt":"...","hmac":"...","said":"..."?}
  */
 #ifndef FARSTEP_WORKER_KEEPER_H
 #define FARSTEP_WORKER_KEEPER_H

@@ -238,7 +238,7 @@ int live_load_record(struct step *st, struct err *e)
 	struct live *l = st->live;
 	struct receipt rc;
 	json *v = read_record(l, e);
-	const char *text = NULL, *hmac = NULL;
+	const char *text = NULL, *hmac = NULL, *said = NULL;
 	uint8_t key[SHA256_LEN];
 	int r = -1;
 
@@ -246,6 +246,7 @@ int live_load_record(struct step *st, struct err *e)
 	if (v && json_req_str(v, "record", "receipt", &text, e) == 0 &&
 	    json_req_str(v, "record", "hmac", &hmac, e) == 0 &&
 	    receipt_check(key, text, strlen(text), hmac, e) == 0 &&
+	    json_opt_str(v, "record", "said", &said, e) == 0 &&
 	    receipt_parse(text, strlen(text), &rc, e) == 0) {
 		l->receipt = strdup(text);
 		snprintf(l->hmac, sizeof(l->hmac), "%s", hmac);
@@ -264,7 +265,8 @@ int live_load_record(struct step *st, struct err *e)
 		st->status = rc.status;
 		st->rows = rc.rows;
 		st->wall_ms = (int64_t)rc.usage.wall_ms;
-		snprintf(st->error, sizeof(st->error), "%.390s", rc.error);
+		snprintf(st->error, sizeof(st->error), "%.399s",
+		         said && rc.exit.kind == EXIT_EXITED ? said : rc.error);
 		st->state = STEP_FINISHED;
 		r = l->receipt ? open_spools(l, e) : err_set(e, ERR_NO_MEMORY, 0, "receipt");
 	}

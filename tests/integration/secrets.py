@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 
-from lib_run import FARSTEP, Run, call, descendants, done, new_run_dir, ok, pipeline, role, shell, wait_for
+from lib_run import FARSTEP, Run, call, descendants, done, new_run_dir, ok, pipeline, role, run, shell, wait_for
 
 LONG = "correct-horse-%d-battery" % os.getpid()
 PASSED = "passed-through-%d" % os.getpid()
@@ -72,5 +72,10 @@ ok("passed: ***MASKED***" in r.read("logs/s.stderr"), "in standard error as well
 ev = {e["event"]: e for e in r.events("s")}
 ok(ev["log"]["message"] == "the token is ***MASKED***" and ev["leak"]["v"] == "***MASKED***", "and in events", ev)
 ok(log.splitlines()[-1] == "0", "the host's environment does not travel")
+q = pipeline("said", [shell("f", "printf '{\"type\":\"complete\",\"success\":false,\"error\":\"no %s\"}\\n' \"$API_TOKEN\" >&3")])
+f = run(q, "--pass-env", "API_TOKEN", env=env)
+ok(f.step["f"] == "error" and f.events("f")[-1]["error"].endswith("no ***MASKED***") and not find(f.dir, values) and PASSED not in f.err,
+   "a step's reason for its failure is masked everywhere, and in the receipt only its digest", (f.step, f.events("f")[-1], find(f.dir, values)))
+ok(call("verify", "--run-dir", "runs", f.id, env=env).returncode == 0, "that run verifies too")
 ok(call("verify", "--run-dir", "runs", r.id, env=env).returncode == 0, "a run with masked logs verifies by its receipts")
 done()
