@@ -245,8 +245,9 @@ static void on_event(struct link *l, const json *params)
 	struct err e = ERR_INIT;
 	int64_t wseq = 0;
 
-	if (json_req_int(params, "event", "wseq", 1, JSON_INT_MAX, &wseq, &e) < 0 ||
-	    l->hooks.on_event(l->hooks.arg, params, &e) < 0) {
+	if (json_req_int(params, "event", "wseq", 1, JSON_INT_MAX, &wseq, &e) < 0)
+		e.code = ERR_PROTO;
+	if (e.code || l->hooks.on_event(l->hooks.arg, params, &e) < 0) {
 		fatal(l, &e);
 		return;
 	}
@@ -291,6 +292,15 @@ static void on_message(void *arg, const struct rpc_message *m)
 	}
 	if (m->kind != RPC_RESULT && m->kind != RPC_ERROR)
 		return;
+	/* Which request that was nobody can say, so none of them may wait any longer. */
+	if (m->kind == RPC_ERROR && strcmp(m->id.raw, "null") == 0) {
+		struct err e = m->error;
+
+		err_wrap(&e, "the worker could not read a request");
+		e.code = ERR_PROTO;
+		fatal(l, &e);
+		return;
+	}
 	if (l->open_call.id && strtoull(m->id.raw, NULL, 10) == l->open_call.id) {
 		l->open_call.id = 0;
 		l->open_call.on_done(&l->open_call, m->kind == RPC_RESULT ? m->result : NULL,

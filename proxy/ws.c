@@ -183,6 +183,15 @@ static int add_headers(struct peer *p, struct lws *wsi, unsigned char **at, size
 	return 0;
 }
 
+/* The worker's own word: lws_get_protocol says what was asked for first. */
+static bool chose_seals(struct lws *wsi)
+{
+	char name[64];
+
+	return lws_hdr_copy(wsi, name, sizeof(name), WSI_TOKEN_PROTOCOL) > 0 &&
+	       strcmp(name, CHECKED) == 0;
+}
+
 /* The peer's close frame: code and reason, before CLIENT_CLOSED. */
 static void note_close(struct peer *p, const uint8_t *in, size_t len)
 {
@@ -221,9 +230,11 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 	switch (reason) {
 	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
 		return add_headers(p, wsi, in, len);
+	case LWS_CALLBACK_CLIENT_FILTER_PRE_ESTABLISH:
+		p->carrier.checked = chose_seals(wsi);
+		return 0;
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
 		p->open = true;
-		p->carrier.checked = strcmp(lws_get_protocol(wsi)->name, CHECKED) == 0;
 		p->on_open(&p->carrier);
 		return 0;
 	case LWS_CALLBACK_CLIENT_RECEIVE:
