@@ -41,16 +41,19 @@ class Victim:
         except (OSError, ValueError):
             return 0
 
-    def find(self, who):
-        """A process of that role, None when there is none (yet, any more)."""
-        if who == "proxy":
-            return self.proxy.pid
+    def all(self, who):
         top = self.sandbox_pid()
         tree = [top] + descendants(top) if top else []
         self.known.update(tree)
         there = [p for p in tree if role(p) == who]
-        if who == "keeper":     # one more waits for the next step
-            there = [p for p in there if descendants(p)]
+        # One keeper more waits for the next step.
+        return [p for p in there if descendants(p)] if who == "keeper" else there
+
+    def find(self, who):
+        """A process of that role, None when there is none (yet, any more)."""
+        if who == "proxy":
+            return self.proxy.pid
+        there = self.all(who)
         return rng.choice(there) if there else None
 
     def finish(self, timeout=60):
@@ -75,9 +78,12 @@ def wrong_here(v, r):
     return wrong
 
 
-def one(path, target, who, sig, delay):
-    """Returns (did the fault hit, what is wrong, the run)."""
+def one(path, target, who, sig, delay, steps_run=False):
+    """Returns (did the fault hit, what is wrong, the run). The delay is counted from the start, or from when
+    both steps run."""
     v = Victim(path, target)
+    if steps_run:
+        wait_for("two keepers", lambda: len(v.all("keeper")) == 2)
     end = time.monotonic() + delay
     while time.monotonic() < end and v.proxy.poll() is None:
         time.sleep(0.002)
@@ -120,19 +126,19 @@ def cut_link(path, delay):
 def named(path):
     for target in ("native", "local"):
         on = " (%s)" % target
-        hit, wrong, r = one(path, target, "worker", signal.SIGKILL, 0.35)
+        hit, wrong, r = one(path, target, "worker", signal.SIGKILL, 0.2, True)
         ok(hit and not wrong and r.rc == 0, "a killed worker is replaced; its steps are adopted and nothing is lost [R184]" + on, (wrong, r.err))
         ok(any(e["event"] == "worker_restarted" and e["adopted"] == 2 for e in r.events()), "the new generation says what it adopted" + on)
-        hit, wrong, r = one(path, target, "proxy", signal.SIGKILL, 0.35)
+        hit, wrong, r = one(path, target, "proxy", signal.SIGKILL, 0.2, True)
         ok(hit and not wrong and r.rc == 0, "attach goes on after the proxy was killed" + on, wrong)
-        hit, wrong, r = one(path, target, "keeper", signal.SIGKILL, 0.35)
+        hit, wrong, r = one(path, target, "keeper", signal.SIGKILL, 0.2, True)
         lost = [e for e in r.events() if e["event"] == "step_failed" and e["status"] == "lost"]
         ok(hit and not wrong and r.rc == 6 and len(lost) == 1 and "keeper" in lost[0]["error"],
            "a killed keeper makes its step lost, with evidence, and its processes end" + on, (wrong, r.rc, lost))
-    hit, wrong, r = one(path, "native", "supervisor", signal.SIGKILL, 0.35)
+    hit, wrong, r = one(path, "native", "supervisor", signal.SIGKILL, 0.2, True)
     ok(hit and not wrong and r.rc == 6, "a killed supervisor ends the sandbox: exit 6, nothing left [R67]", (wrong, r.rc))
     for sig, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        hit, wrong, r = one(path, "local", "proxy", sig, 0.35)
+        hit, wrong, r = one(path, "local", "proxy", sig, 0.2, True)
         ok(hit and not wrong and r.rc == code, "signal %d ends everything cleanly with exit %d" % (sig, code), (wrong, r.rc))
 
 

@@ -167,7 +167,7 @@ def phases():
     x = call("execute", "--run-dir", "runs", "--json", "prepared.json")
     import json
     got = json.loads(x.stdout)
-    ok(x.returncode == 0 and got["ok"] and got["steps_completed"] == 1, "execute runs what was prepared [R2]", x.stderr)
+    ok(x.returncode == 0 and got["ok"] and got["steps_completed"] == 1, "execute runs what was prepared [R2]", (x, got))
     c = call("collect", "--run-dir", "runs", got["run_id"], "--out", "collected")
     ok(c.returncode == 0 and open("collected/a/n").read().strip() == "50000", "collect verifies offline and lays out", c.stderr)
     open("data/in.txt", "a").write("more\n")
