@@ -39,6 +39,7 @@ enum kind {
 	SECONDS,
 	ON,
 	TARGET_NAME,
+	TARGET_E2B,
 	NETWORK,
 	ENV,
 	ENV_FROM,
@@ -60,9 +61,11 @@ static const struct option_row {
 } rows[] = {
 #define AT(member) offsetof(struct options, member)
 	{ "--target", NULL, "TARGET", TARGET, TARGET_NAME, 0,
-	  "local (bubblewrap, the default), native (no isolation), unix:PATH, ws://HOST:PORT, wss://HOST" },
-	{ "--e2b", NULL, NULL, TARGET, NOT_BUILT, 0, NULL },
-	{ "--template", "--e2b-template", "NAME", TARGET, NOT_BUILT, 0, NULL },
+	  "local (bubblewrap, the default), native (no isolation), e2b, unix:PATH, ws://HOST:PORT, "
+	  "wss://HOST" },
+	{ "--e2b", NULL, NULL, TARGET, TARGET_E2B, 0, "the same as --target e2b" },
+	{ "--template", "--e2b-template", "NAME", TARGET, STRING, AT(template_name),
+	  "the sandbox's template (e2b: base)" },
 	{ "--cpu", "--e2b-cpu", "N", TARGET, NOT_BUILT, 0, NULL },
 	{ "--memory", "--e2b-mem", "GB", TARGET, NOT_BUILT, 0, NULL },
 	{ "--install-deps", "--e2b-install-deps", NULL, TARGET, NOT_BUILT, 0, NULL },
@@ -221,20 +224,21 @@ static int set_target(struct options *o, const char *value, struct err *e)
 	const char *near = nearest(value, known);
 
 	if (strcmp(value, "local") == 0 || strcmp(value, "native") == 0 ||
+	    strcmp(value, "e2b") == 0 ||
 	    strncmp(value, "unix:", 5) == 0 || strncmp(value, "ws://", 5) == 0 ||
 	    strncmp(value, "wss://", 6) == 0) {
 		o->target = value;
 		return 0;
 	}
-	if (strcmp(value, "docker") == 0 || strcmp(value, "podman") == 0 ||
-	    strcmp(value, "e2b") == 0)
+	if (strcmp(value, "docker") == 0 || strcmp(value, "podman") == 0)
 		return err_set(e, ERR_UNSUPPORTED, 0,
-		               "target %s: not built yet; there are local, native, unix:PATH, "
+		               "target %s: not built yet; there are local, native, e2b, unix:PATH, "
 		               "ws://HOST:PORT, wss://HOST[:PORT]",
 		               value);
 	return err_set(
 		e, ERR_USAGE, 0,
-		"unknown target '%s'%s%s%s; there are local, native, unix:PATH, ws://HOST:PORT, "
+		"unknown target '%s'%s%s%s; there are local, native, e2b, unix:PATH, "
+		"ws://HOST:PORT, "
 		"wss://HOST[:PORT]",
 		value, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
 }
@@ -279,6 +283,8 @@ static int set(struct options *o, const struct option_row *r, char *value, struc
 		return 0;
 	case TARGET_NAME:
 		return set_target(o, value, e);
+	case TARGET_E2B:
+		return set_target(o, "e2b", e);
 	case NETWORK:
 		return set_network(o, value, e);
 	case ENV:

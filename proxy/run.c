@@ -302,7 +302,10 @@ static bool is_there(void *arg)
 {
 	struct run *r = arg;
 
-	return !r->provider || r->provider->state(&r->sandbox) != SANDBOX_GONE;
+	if (!r->provider)
+		return true;
+	return (r->kept ? r->provider->look(r->kept, NULL) : r->provider->state(&r->sandbox)) !=
+	       SANDBOX_GONE;
 }
 
 static void on_room(void *arg)
@@ -347,53 +350,109 @@ static int open_link(struct run *r, struct err *e)
 
 /* ---- the sandbox ---- */
 
-static int create_sandbox(struct run *r, struct err *e)
+static void tell_created(struct run *r)
 {
-	char worker[1024], digest[SHA256_HEX], id[17];
-	uint8_t raw[SHA256_LEN];
-	struct sandbox_spec spec = { 0 };
-	struct buf fields;
-	struct jw w;
-	int log_fd, ret;
+	event(r, "sandbox_created", "{\"sandbox_id\":\"%s\",\"template\":\"%s\",\"duration_ms\":%.3f}",
+	      r->sandbox.id, r->o->template_name ? r->o->template_name : r->provider->name,
+	      (double)(now_ns() - r->phase_start_ns) / 1e6);
+}
 
-	if (worker_path(worker, e) < 0)
+static int make_spec(struct run *r, struct err *e)
+{
+	uint8_t raw[SHA256_LEN];
+
+	if (worker_path(r->worker, e) < 0)
 		return -1;
 	sha256(r->token, strlen(r->token), raw);
-	hex_encode(raw, sizeof(raw), digest);
-	key_id(r->user_key, id);
-	spec.run = r->run;
-	spec.key_id = id;
-	spec.worker_path = worker;
-	spec.token_sha256 = digest;
-	spec.state_dir = r->state_dir;
-	spec.socket_dir = r->socket_dir;
-	spec.template_name = r->o->template_name;
-	spec.lease_ms = LEASE_DEFAULT_MS;
-	spec.network = r->o->network;
-	spec.keep = r->o->keep;
-	log_fd = openat(r->dir.fd, "farstep.log",
-	                O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-	spec.log_fd = log_fd;
+	hex_encode(raw, sizeof(raw), r->token_digest);
+	key_id(r->user_key, r->key_id);
+	r->spec = (struct sandbox_spec){
+		.run = r->run,
+		.key_id = r->key_id,
+		.worker_path = r->worker,
+		.token_sha256 = r->token_digest,
+		.state_dir = r->state_dir,
+		.socket_dir = r->socket_dir,
+		.template_name = r->o->template_name,
+		.lease_ms = LEASE_DEFAULT_MS,
+		.network = r->o->network,
+		.keep = r->o->keep,
+		.log_fd = -1,
+	};
+	return r->provider->check(&r->spec, e);
+}
+
+/* On this machine: done at once. */
+static int create_sandbox(struct run *r, struct err *e)
+{
+	auto_close int log_fd = openat(r->dir.fd, "farstep.log",
+	                               O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int ret;
+
 	r->log_from = log_fd >= 0 ? lseek(log_fd, 0, SEEK_END) : 0;
-	ret = r->provider->check(&spec, e);
-	if (ret == 0 && (mkdir(r->state_dir, 0700) < 0 || mkdir(r->socket_dir, 0700) < 0) &&
-	    errno != EEXIST)
-		ret = err_set(e, ERR_SYS, errno, "%s", r->socket_dir);
-	if (ret == 0) {
-		ret = r->provider->create(r->loop, &spec, &r->sandbox, e);
-		/* Even a failed one may have left something: it is destroyed like any other. */
-		r->has_sandbox = r->sandbox.id[0] != 0;
-	}
-	if (log_fd >= 0)
-		close(log_fd);
-	if (ret == 0) {
-		begin_fields(&w, &fields);
-		jw_kstr(&w, "sandbox_id", r->sandbox.id);
-		jw_kstr(&w, "template", r->provider->name);
-		jw_knum(&w, "duration_ms", ms_since(r->phase_start_ns));
-		end_fields(r, "sandbox_created", &w);
-	}
+	if ((mkdir(r->state_dir, 0700) < 0 || mkdir(r->socket_dir, 0700) < 0) && errno != EEXIST)
+		return err_set(e, ERR_SYS, errno, "%s", r->socket_dir);
+	r->spec.log_fd = log_fd;
+	ret = r->provider->create(r->loop, &r->spec, &r->sandbox, e);
+	/* Even a failed one may have left something: it is destroyed like any other. */
+	r->has_sandbox = r->sandbox.id[0] != 0;
+	if (ret == 0)
+		tell_created(r);
 	return ret;
+}
+
+static int go_on(struct run *r, struct err *e);
+
+static void on_make_step(void *user, enum make_step step, uint64_t took_ms, uint64_t bytes)
+{
+	struct run *r = user;
+	struct err e = ERR_INIT;
+
+	(void)took_ms, (void)bytes;
+	if (step != MADE_SANDBOX)
+		return;
+	tell_created(r);
+	run_phase(r, PHASE_START);
+	/* It is known by its own id from here on. */
+	if (run_journal_write(r, &e) < 0)
+		log_error("%s", e.msg);
+}
+
+static void on_made(void *user, const struct err *err)
+{
+	struct run *r = user;
+	struct err e = ERR_INIT;
+
+	r->has_sandbox = r->sandbox.id[0] != 0;
+	if (!err && go_on(r, &e) == 0)
+		return;
+	if (!r->error.code)
+		r->error = err ? *err : e;
+	leave_loop(r);
+}
+
+static void on_worker_end(void *user, const struct err *why)
+{
+	struct run *r = user;
+
+	if (r->was_up) { /* the link knows better how things stand */
+		log_warn("%s", why->msg);
+		return;
+	}
+	if (!r->error.code)
+		r->error = *why;
+	leave_loop(r);
+}
+
+/* Elsewhere: on_made goes on. */
+static int make_sandbox(struct run *r, struct err *e)
+{
+	const struct make_hooks hooks = { r, on_make_step, on_made, on_worker_end };
+
+	r->kept = r->provider->make(r->loop, &r->spec, &r->sandbox, &hooks, e);
+	/* What was asked for is journalled before it exists. */
+	r->has_sandbox = r->sandbox.id[0] != 0;
+	return r->kept ? run_journal_write(r, e) : -1;
 }
 
 static void destroy_sandbox(struct run *r)
@@ -403,6 +462,9 @@ static void destroy_sandbox(struct run *r)
 	struct buf b;
 	struct jw w;
 
+	if (r->provider && r->kept)
+		r->provider->let_go(r->kept);
+	r->kept = NULL;
 	if (!r->provider || !r->has_sandbox || r->taken_over)
 		return;
 	run_phase(r, PHASE_DESTROY);
@@ -564,9 +626,29 @@ static int begin(struct run *r, struct err *e)
 		leave_loop(r);
 		return 0;
 	}
-	if (r->provider && !r->attached &&
-	    (run_journal_write(r, e) < 0 || create_sandbox(r, e) < 0))
+	if (r->o->timeout_s &&
+	    loop_timer_start(r->loop, &r->deadline, (uint64_t)r->o->timeout_s * 1000, on_deadline,
+	                     e) < 0)
 		return -1;
+	loop_timer_start(r->loop, &r->owner, OWNER_CHECK_MS, on_owner_check, NULL);
+	if (r->provider && !r->attached) {
+		if (run_journal_write(r, e) < 0 || make_spec(r, e) < 0)
+			return -1;
+		if (r->provider->make)
+			return make_sandbox(r, e);
+		if (create_sandbox(r, e) < 0)
+			return -1;
+	} else if (r->provider && r->provider->keep) {
+		r->kept = r->provider->keep(r->loop, &r->sandbox, e);
+		if (!r->kept)
+			return -1;
+	}
+	return go_on(r, e);
+}
+
+/* There is a sandbox, or a worker of the user's own. */
+static int go_on(struct run *r, struct err *e)
+{
 	if (run_journal_write(r, e) < 0)
 		return -1;
 	run_phase(r, PHASE_READY);
@@ -577,11 +659,6 @@ static int begin(struct run *r, struct err *e)
 		return -1;
 	if (r->attached && run_journal_write(r, e) < 0)
 		return -1;
-	if (r->o->timeout_s &&
-	    loop_timer_start(r->loop, &r->deadline, (uint64_t)r->o->timeout_s * 1000, on_deadline,
-	                     e) < 0)
-		return -1;
-	loop_timer_start(r->loop, &r->owner, OWNER_CHECK_MS, on_owner_check, NULL);
 	link_start(r->link);
 	return 0;
 }
@@ -712,7 +789,8 @@ int run_attach(struct run *r, struct options *o, const char *path, bool force, s
 	if (take_secrets(r, e) < 0 || run_journal_read(r, e) < 0 || common(r, e) < 0 ||
 	    make_steps(r, e) < 0 || open_events(r, e) < 0)
 		return -1;
-	if (!r->has_sandbox && r->provider)
+	/* Without an address it was asked for, and nobody knows what came of it. */
+	if (r->provider && (!r->has_sandbox || !r->sandbox.address[0]))
 		return err_set(e, ERR_LOST, 0,
 		               "run %s had no sandbox yet when its proxy ended: start it again",
 		               r->run);
@@ -739,6 +817,8 @@ void run_release(struct run *r)
 	}
 	if (r->plan)
 		run_steps_release(r);
+	if (r->provider && r->kept)
+		r->provider->let_go(r->kept);
 	sending_free(r->sending);
 	link_free(r->link);
 	ws_client_free(r->ws);

@@ -72,6 +72,9 @@ struct run {
 	const struct provider
 		*provider; /* NULL: a worker of the user's own (--target unix:, ws:) */
 	struct sandbox sandbox;
+	struct sandbox_spec spec; /* while it is made, and what it points to */
+	char worker[1024], token_digest[SHA256_HEX], key_id[17];
+	void *kept; /* by a provider that takes its time */
 	bool has_sandbox, attached;
 	bool was_up;    /* the worker answered once */
 	off_t log_from; /* where its standard error begins in farstep.log */

@@ -32,6 +32,8 @@ enum {
 	QUICK_MS = 10000,
 	STARTS = 3,
 	START_AGAIN_MS = 300,
+	PENDING_ASKS = 5,
+	PENDING_GAP_MS = 800,
 	SAID_MAX = 600,
 	UNIQUE_LEN = 32,
 };
@@ -57,7 +59,7 @@ struct e2b {
 	/* bring-up */
 	const struct sandbox_spec *spec;
 	struct sandbox *ret;
-	struct e2b_hooks hooks;
+	struct make_hooks hooks;
 	uint64_t until_ns, step_ns;
 	char unique[UNIQUE_LEN + 1], host[128];
 	const char *labels[8];
@@ -238,7 +240,7 @@ static uint32_t left_ms(const struct e2b *s)
 	return now >= s->until_ns ? 0 : (uint32_t)((s->until_ns - now) / 1000000);
 }
 
-static void tell_step(struct e2b *s, enum e2b_step step, uint64_t bytes)
+static void tell_step(struct e2b *s, enum make_step step, uint64_t bytes)
 {
 	uint64_t now = now_ns();
 
@@ -337,7 +339,7 @@ static void on_process_end(void *user, const struct envd_exit *x, const struct f
 static void worker_started(struct e2b *s, uint32_t pid)
 {
 	log_debug("sandbox %s: bootstrap is process %u", s->made.id, pid);
-	tell_step(s, E2B_STARTED, 0);
+	tell_step(s, MADE_START, 0);
 	up_succeeded(s);
 }
 
@@ -446,7 +448,7 @@ static void uploaded(struct e2b *s, const struct failure *f)
 	}
 	if (--s->uploads_left)
 		return;
-	tell_step(s, E2B_UPLOADED, s->worker_len + s->package_len);
+	tell_step(s, MADE_UPLOAD, s->worker_len + s->package_len);
 	start_worker(s);
 }
 
@@ -520,7 +522,7 @@ static void sandbox_is_there(struct e2b *s)
 		return;
 	}
 	s->has_made = true;
-	tell_step(s, E2B_CREATED, 0);
+	tell_step(s, MADE_SANDBOX, 0);
 	s->envd = envd_new(s->loop, s->http, &s->env, &s->made, NULL, &e);
 	if (!s->envd) {
 		up_failed(s, &e);
@@ -564,7 +566,7 @@ static int open_worker(struct e2b *s, struct err *e)
 }
 
 int e2b_up(struct e2b *s, const struct sandbox_spec *spec, struct sandbox *ret,
-	   uint32_t deadline_ms, const struct e2b_hooks *hooks, struct err *e)
+	   uint32_t deadline_ms, const struct make_hooks *hooks, struct err *e)
 {
 	struct e2b_end end = { deadline_ms, on_created, s };
 
@@ -719,6 +721,27 @@ static int wait_for(struct loop *l, struct ending *d, bool begun, uint64_t until
 	return -1;
 }
 
+/* What a request that was given up has made; it may still be at work: some patience. */
+static int find_pending(struct loop *l, struct e2b *s, const char *unique, uint64_t until_ns,
+			struct ending *d, struct err *e)
+{
+	const char *filter[] = { E2B_UNIQUE, unique, NULL };
+
+	for (int i = 0; i < PENDING_ASKS && !d->n; i++) {
+		uint64_t now = now_ns(), next_ns = now + PENDING_GAP_MS * UINT64_C(1000000);
+		struct e2b_end end = { now < until_ns ? (uint32_t)((until_ns - now) / 1000000) : 0,
+				       on_ended, d };
+
+		if (wait_for(l, d, e2b_list(s->api, filter, true, on_to_kill, &end, e) != NULL,
+			     until_ns, e) < 0)
+			return -1;
+		while (!d->n && i + 1 < PENDING_ASKS && now_ns() < next_ns)
+			if (loop_pass(l, (int)((next_ns - now_ns()) / 1000000) + 1, e) < 0)
+				return -1;
+	}
+	return 0;
+}
+
 static int destroy_on(struct loop *l, struct e2b *s, const char *id, int deadline_ms,
 		      struct err *e)
 {
@@ -727,10 +750,7 @@ static int destroy_on(struct loop *l, struct e2b *s, const char *id, int deadlin
 	struct e2b_end end = { (uint32_t)deadline_ms, on_ended, &d };
 
 	if (strncmp(id, PENDING, strlen(PENDING)) == 0) {
-		const char *filter[] = { E2B_UNIQUE, id + strlen(PENDING), NULL };
-
-		if (wait_for(l, &d, e2b_list(s->api, filter, true, on_to_kill, &end, e) != NULL,
-			     until_ns, e) < 0)
+		if (find_pending(l, s, id + strlen(PENDING), until_ns, &d, e) < 0)
 			return -1;
 	} else {
 		snprintf(d.ids[d.n++], sizeof(d.ids[0]), "%.63s", id);

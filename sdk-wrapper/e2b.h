@@ -23,19 +23,6 @@ enum { E2B_WORKER_PORT = 47110 };
 
 struct e2b;
 
-enum e2b_step { E2B_CREATED, E2B_UPLOADED, E2B_STARTED };
-
-struct e2b_hooks {
-	void *user;
-	/* May be NULL.  took_ms: that step alone; bytes: of the upload. */
-	void (*on_step)(void *user, enum e2b_step step, uint64_t took_ms, uint64_t bytes);
-	/* The sandbox is there and the worker's program was started; it may not listen yet. */
-	void (*on_done)(void *user, const struct err *err);	/* NULL: success */
-	/* After a successful on_done, at most once, may be NULL: the worker ended, with its last
-	 * words.  That it never comes means nothing: the stream that tells may break. */
-	void (*on_worker_end)(void *user, const struct err *why);
-};
-
 /* ERR_DENIED without a key, ERR_UNSUPPORTED without libcurl. */
 struct e2b *e2b_open(struct loop *l, struct err *e);
 /* Forgets what is under way; the sandbox stays.  Not from inside a callback.  NULL is fine. */
@@ -45,9 +32,9 @@ void e2b_close(struct e2b *s);
  * id is not known yet it is "create:" and the id of the request, which e2b_destroy understands).
  * spec and ret are borrowed until on_done. */
 int e2b_up(struct e2b *s, const struct sandbox_spec *spec, struct sandbox *ret,
-	   uint32_t deadline_ms, const struct e2b_hooks *hooks, struct err *e);
+	   uint32_t deadline_ms, const struct make_hooks *hooks, struct err *e);
 /* Before the upload begins it waits for the package: call e2b_package when there is one
- * (descriptor borrowed until E2B_UPLOADED; -1: go on without). */
+ * (descriptor borrowed until MADE_UPLOAD; -1: go on without). */
 void e2b_expect_package(struct e2b *s);
 void e2b_package(struct e2b *s, int fd, uint64_t len);
 

@@ -5,9 +5,10 @@
 
 #include "protocol/base/cleanup.h"
 
-static const struct provider *const providers[] = { &provider_local, &provider_native };
+static const struct provider *const providers[] = { &provider_local, &provider_native,
+						    &provider_e2b };
 /* Valid targets that this build does not have. */
-static const char *const not_built[] = { "docker", "podman", "e2b" };
+static const char *const not_built[] = { "docker", "podman" };
 
 const struct provider *provider_find(const char *name, struct err *e)
 {
@@ -17,10 +18,10 @@ const struct provider *provider_find(const char *name, struct err *e)
 	for (size_t i = 0; i < ARRAY_LEN(not_built); i++)
 		if (strcmp(not_built[i], name) == 0) {
 			err_set(e, ERR_UNSUPPORTED, 0,
-				"target '%s' is not built yet: want local or native", name);
+				"target '%s' is not built yet: want local, native or e2b", name);
 			return NULL;
 		}
-	err_set(e, ERR_USAGE, 0, "no target '%.60s': want local or native", name);
+	err_set(e, ERR_USAGE, 0, "no target '%.60s': want local, native or e2b", name);
 	return NULL;
 }
 

@@ -3,9 +3,9 @@
  * provider - one kind of place where a sandbox can be.
  *
  * A provider does only what cannot be done through the worker: make the sandbox, get
- * the worker's program started in it, say where to connect, end it.  Calls that take
- * time are asynchronous on the caller's loop: they return at once and call `done`
- * exactly once (never from inside the call), within the deadline.
+ * the worker's program started in it, say where to connect, end it.  On this machine that is
+ * done at once (create, state); elsewhere it takes its time on the caller's loop (make, keep,
+ * look, let_go).
  *
  * The handle is plain data (struct sandbox): it is written into the run's journal, so
  * that another proxy can go on with it or destroy it after a crash. */
@@ -46,6 +46,20 @@ struct sandbox {
 	uint64_t pid_start;	/* its start time (/proc/PID/stat field 22): fences a reused pid */
 };
 
+enum make_step { MADE_SANDBOX, MADE_UPLOAD, MADE_START };
+
+struct make_hooks {
+	void *user;
+	/* May be NULL.  took_ms: that step alone; bytes: of the upload. */
+	void (*on_step)(void *user, enum make_step step, uint64_t took_ms, uint64_t bytes);
+	/* Once: the sandbox is there and the worker's program was started (it may not listen yet),
+	 * or why not.  Never from inside make. */
+	void (*on_done)(void *user, const struct err *err);
+	/* After a successful on_done, at most once, may be NULL: the worker ended, with its last
+	 * words.  That it never comes means nothing: nobody may be there to tell. */
+	void (*on_worker_end)(void *user, const struct err *why);
+};
+
 struct provider {
 	const char *name;
 	const char *isolation;	/* one line for people: what holds it apart */
@@ -59,6 +73,15 @@ struct provider {
 	int (*create)(struct loop *l, const struct sandbox_spec *spec, struct sandbox *ret,
 		      struct err *e);
 	enum sandbox_state (*state)(const struct sandbox *s);
+	/* Instead of both, where it takes time; NULL otherwise.  make: like create; spec and *ret
+	 * are borrowed until on_done.  keep: a sandbox that another proxy made.  The lease is
+	 * renewed while the handle is held.  look: what is known; asks again in the background,
+	 * and why (may be NULL) is for people.  let_go: the sandbox stays; not from a callback. */
+	void *(*make)(struct loop *l, const struct sandbox_spec *spec, struct sandbox *ret,
+		      const struct make_hooks *hooks, struct err *e);
+	void *(*keep)(struct loop *l, const struct sandbox *s, struct err *e);
+	enum sandbox_state (*look)(void *handle, const char **why);
+	void (*let_go)(void *handle);
 	/* Ends it and everything in it, removes its files.  "Already gone" is success.
 	 * Blocks at most deadline_ms. */
 	int (*destroy)(const struct sandbox *s, int deadline_ms, struct err *e);
@@ -66,6 +89,7 @@ struct provider {
 
 extern const struct provider provider_local;	/* bubblewrap */
 extern const struct provider provider_native;	/* no isolation */
+extern const struct provider provider_e2b;	/* a microVM in a cloud */
 
 /* NULL and a message that names the valid ones. */
 const struct provider *provider_find(const char *name, struct err *e);

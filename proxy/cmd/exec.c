@@ -41,6 +41,10 @@ struct exec {
 	struct ws_client *ws;
 	struct link *link;
 	const struct provider *provider;
+	struct sandbox_spec spec; /* while it is made, and what it points to */
+	char worker[1024], token_digest[SHA256_HEX], key_id[17];
+	void *kept;  /* by a provider that takes its time */
+	bool making; /* on_made goes on */
 	struct sandbox sandbox;
 	bool has_sandbox, finished, was_up;
 	int log_fd; /* a memory file for the worker's standard error; -1: none */
@@ -135,7 +139,10 @@ static bool is_there(void *arg)
 {
 	struct exec *x = arg;
 
-	return !x->provider || x->provider->state(&x->sandbox) != SANDBOX_GONE;
+	if (!x->provider)
+		return true;
+	return (x->kept ? x->provider->look(x->kept, NULL) : x->provider->state(&x->sandbox)) !=
+	       SANDBOX_GONE;
 }
 
 static void on_room(void *arg)
@@ -159,7 +166,7 @@ static void on_cancelled(struct call *c, const json *result, const struct err *e
 
 static void stop(struct exec *x)
 {
-	if (x->cancel.method || x->close.method || !link_is_up(x->link)) {
+	if (x->cancel.method || x->close.method || !x->link || !link_is_up(x->link)) {
 		leave(x);
 		return;
 	}
@@ -213,33 +220,67 @@ static char *print_config(const struct options *o, struct err *e)
 	return text;
 }
 
+static int go_on(struct exec *x, struct err *e);
+
+static void on_made(void *user, const struct err *err)
+{
+	struct exec *x = user;
+
+	x->making = false;
+	x->has_sandbox = x->sandbox.id[0] != 0;
+	if (err)
+		x->error = *err;
+	else if (go_on(x, &x->error) == 0)
+		return;
+	leave(x);
+}
+
+static void on_worker_end(void *user, const struct err *why)
+{
+	struct exec *x = user;
+
+	if (x->was_up) { /* the link knows better how things stand */
+		log_warn("%s", why->msg);
+		return;
+	}
+	x->error = *why;
+	leave(x);
+}
+
 static int create(struct exec *x, const uint8_t *user_key, struct err *e)
 {
-	char worker[1024], digest[SHA256_HEX], id[17];
+	const struct make_hooks hooks = { x, NULL, on_made, on_worker_end };
 	uint8_t raw[SHA256_LEN];
-	struct sandbox_spec spec = { 0 };
 
-	if (worker_path(worker, e) < 0)
+	if (worker_path(x->worker, e) < 0)
 		return -1;
 	sha256(x->token, strlen(x->token), raw);
-	hex_encode(raw, sizeof(raw), digest);
-	key_id(user_key, id);
+	hex_encode(raw, sizeof(raw), x->token_digest);
+	key_id(user_key, x->key_id);
+	x->log_fd = memfd_create("farstep.log", MFD_CLOEXEC);
+	x->spec = (struct sandbox_spec){
+		.run = x->run,
+		.key_id = x->key_id,
+		.worker_path = x->worker,
+		.token_sha256 = x->token_digest,
+		.state_dir = x->state_dir,
+		.socket_dir = x->dir,
+		.template_name = x->o->template_name,
+		.lease_ms = LEASE_DEFAULT_MS,
+		.network = x->o->network,
+		.log_fd = x->o->verbose > 0 ? 2 : x->log_fd,
+	};
+	if (x->provider->check(&x->spec, e) < 0)
+		return -1;
+	if (x->provider->make) {
+		x->kept = x->provider->make(x->loop, &x->spec, &x->sandbox, &hooks, e);
+		x->has_sandbox = x->sandbox.id[0] != 0;
+		x->making = x->kept != NULL;
+		return x->kept ? 0 : -1;
+	}
 	if (mkdir(x->dir, 0700) < 0 || mkdir(x->state_dir, 0700) < 0)
 		return err_set(e, ERR_SYS, errno, "%s", x->state_dir);
-	spec.run = x->run;
-	spec.key_id = id;
-	spec.worker_path = worker;
-	spec.token_sha256 = digest;
-	spec.state_dir = x->state_dir;
-	spec.socket_dir = x->dir;
-	spec.template_name = x->o->template_name;
-	spec.lease_ms = LEASE_DEFAULT_MS;
-	spec.network = x->o->network;
-	x->log_fd = memfd_create("farstep.log", MFD_CLOEXEC);
-	spec.log_fd = x->o->verbose > 0 ? 2 : x->log_fd;
-	if (x->provider->check(&spec, e) < 0)
-		return -1;
-	if (x->provider->create(x->loop, &spec, &x->sandbox, e) < 0) {
+	if (x->provider->create(x->loop, &x->spec, &x->sandbox, e) < 0) {
 		x->has_sandbox = x->sandbox.id[0] != 0;
 		return -1;
 	}
@@ -315,8 +356,19 @@ static int begin(struct exec *x, struct err *e)
 		return -1;
 	x->ws = ws_client_new(x->loop, e);
 	if (!x->ws || loop_signal_start(x->loop, &x->on_int, SIGINT, on_signal, e) < 0 ||
-	    loop_signal_start(x->loop, &x->on_term, SIGTERM, on_signal, e) < 0 ||
-	    open_link(x, e) < 0 || sink_open_fd(&x->out, x->loop, 1, e) < 0 ||
+	    loop_signal_start(x->loop, &x->on_term, SIGTERM, on_signal, e) < 0)
+		return -1;
+	if (x->o->timeout_s &&
+	    loop_timer_start(x->loop, &x->deadline, (uint64_t)x->o->timeout_s * 1000, on_deadline,
+	                     e) < 0)
+		return -1;
+	return x->making ? 0 : go_on(x, e);
+}
+
+/* There is a sandbox, or a worker of the user's own. */
+static int go_on(struct exec *x, struct err *e)
+{
+	if (open_link(x, e) < 0 || sink_open_fd(&x->out, x->loop, 1, e) < 0 ||
 	    sink_open_fd(&x->err, x->loop, 2, e) < 0)
 		return -1;
 	fetch_init(&x->fetch, -1, STEP);
@@ -343,10 +395,6 @@ static int begin(struct exec *x, struct err *e)
 		.user = x,
 	};
 	receipt_init(&x->sr.receipt);
-	if (x->o->timeout_s &&
-	    loop_timer_start(x->loop, &x->deadline, (uint64_t)x->o->timeout_s * 1000, on_deadline,
-	                     e) < 0)
-		return -1;
 	link_start(x->link);
 	step_run_start(&x->sr, x->loop, x->link);
 	return 0;
@@ -356,6 +404,9 @@ static void end(struct exec *x)
 {
 	struct err e = ERR_INIT;
 
+	if (x->kept)
+		x->provider->let_go(x->kept);
+	x->kept = NULL;
 	if (x->has_sandbox && x->provider->destroy(&x->sandbox, DESTROY_MS, &e) < 0)
 		log_error("sandbox %s: %s", x->sandbox.id, e.msg);
 	if (x->dir[0]) {
