@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 240
+"""farstep --e2b against the mock cloud: what is asked, what is survived, what is given back."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from lib_run import BUILD, FARSTEP, call, done, ok, pipeline, run, shell, wait_for
+
+MOCK = BUILD + "/farstep-mock-e2b"
+if not os.path.exists(MOCK):
+    print("no mock cloud in this build")
+    sys.exit(77)
+for name in list(os.environ):
+    if name.lower().endswith("_proxy"):
+        del os.environ[name]
+
+
+class Cloud:
+    def __init__(self, *args):
+        self.log = os.path.abspath("cloud-%d.log" % time.monotonic_ns())
+        self.p = subprocess.Popen([MOCK, "--print-env", "--with-parent", "--log", self.log, *args],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        lines = []
+        while not lines or not lines[-1].startswith("E2B_DOMAIN"):
+            line = self.p.stdout.readline()
+            assert line, lines
+            lines.append(line.strip())
+        self.env = dict(os.environ, **dict(l.split("=", 1) for l in lines if l.startswith("E2B_")))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *a):
+        self.p.terminate()
+        self.p.wait(30)
+        self.p.stdin.close()
+        self.p.stdout.close()
+
+    def asked(self, method=None, path=""):
+        with open(self.log) as f:
+            rows = [json.loads(l) for l in f]
+        return [r for r in rows if method in (None, r["method"]) and r["path"].startswith(path)]
+
+    def running(self):
+        """What the cloud still has, asked through farstep's own rival."""
+        import urllib.request
+        r = urllib.request.Request(self.env["E2B_API_URL"] + "/v2/sandboxes", headers={"X-API-Key": self.env["E2B_API_KEY"]})
+        with urllib.request.urlopen(r) as f:
+            return json.load(f)
+
+
+def whole():
+    with Cloud() as c:
+        p = call("exec", "--e2b", "--", "sh", "-c", "cat; echo err >&2; exit 3", stdin=None, input=b"in", env=c.env)
+        ok((p.returncode, p.stdout, p.stderr) == (3, b"in", b"err\n"), "exec at E2B passes streams and code through", p)
+        rows = [(r["method"], r["path"].split("?")[0].replace(r["sandbox"] or "?", "ID")) for r in c.asked()]
+        ok(rows == [("POST", "/v2/sandboxes"), ("POST", "/files"), ("POST", "/process.Process/Start"), ("GET", "/farstep"), ("DELETE", "/sandboxes/ID")],
+           "a run costs four requests to bring up, and one to end", rows)
+        ok(not c.running(), "and leaves no sandbox")
+        os.makedirs("data", exist_ok=True)
+        with open("data/orders.csv", "w") as f:
+            f.write("b,2\na,1\n")
+        p = pipeline("totals", [shell("sort", 'sort data/orders.csv > "$FARSTEP_OUTPUT_DIR/sorted.csv"; echo "$SECRET" | wc -c'),
+                                shell("total", 'awk -F, \'{ n += $2 } END { print n }\' "$FARSTEP_INPUT_SORT/sorted.csv" > "$FARSTEP_ARTIFACTS_DIR/total.txt"',
+                                      needs=["sort"])], files=["data/*.csv"])
+        r = run(p, "--env", "SECRET=in-no-request-4711", target="e2b", env=c.env)
+        here = run(p, "--env", "SECRET=in-no-request-4711", target="native", env=c.env)
+        ok(r.rc == 0 and r.artifacts() == here.artifacts() == {"total/total.txt": b"3\n"}, "a pipeline gives at E2B what it gives here [R1]", (r.err, r.artifacts()))
+        ok(r.read("logs/sort.stdout") == "19\n", "steps get the environment that was passed")
+        ok(r.status["sandbox_id"].startswith("i") and not c.running(), "the sandbox is named and gone", r.status)
+
+
+def failures():
+    for fault, exit_code, word in (("create:429:quota", 4, "quota"), ("files:507", 10, "disk full")):
+        with Cloud("--fault", fault) as c:
+            r = run(pipeline("f", [shell("a", "true")]), target="e2b", env=c.env)
+            ok(r.rc == exit_code and word in r.status["error"]["message"] and not c.running(), "%s is exit %d, and nothing stays" % (fault, exit_code), (r.rc, r.err))
+    with Cloud() as c:
+        env = dict(c.env, E2B_API_KEY="e2b_" + "f" * 40)
+        r = run(pipeline("k", [shell("a", "true")]), target="e2b", env=env)
+        ok(r.rc == 8 and "Invalid API key" in r.status["error"]["message"], "a wrong key is exit 8, with the service's words", (r.rc, r.err))
+        r = run(pipeline("k", [shell("a", "true")]), target="e2b", env={k: v for k, v in c.env.items() if k != "E2B_API_KEY"})
+        ok(r.rc == 8 and "E2B_API_KEY is not set" in r.status["error"]["message"] and len(c.asked()) == 1, "no key is exit 8 before anything is asked", (r.rc, r.err))
+        r = run(pipeline("t", [shell("a", "true")]), "--template", "no-such-template", target="e2b", env=c.env)
+        ok(r.rc == 3 and "no-such-template" in r.status["error"]["message"], "an unknown template is exit 3, by name", (r.rc, r.err))
+    r = run(pipeline("u", [shell("a", "true")]), "--timeout", "2", target="e2b", env=dict(c.env))
+    ok(r.rc == 5, "a cloud that is not there ends at the deadline", (r.rc, r.err))
+
+
+def survived():
+    for faults in (["create:cutx1"], ["create:ambiguousx1"], ["create:503x1"], ["create:429:ratex1"], ["files:cut@100kx1"], ["process:drop@10x1"],
+                   ["create:cutx1", "files:cut@1x1", "process:drop@40x1"]):
+        with Cloud(*[a for f in faults for a in ("--fault", f)]) as c:
+            p = call("exec", "--e2b", "--", "echo", "through", env=c.env, timeout=90)
+            made = len([r for r in c.asked("POST", "/v2/sandboxes") if r["status"] == 201 or r.get("fault") in ("create:cut", "create:ambiguous")])
+            ok(p.returncode == 0 and p.stdout == b"through\n" and not c.running(), "survived: " + " ".join(faults), p)
+            ok(made == 1, "with one sandbox: " + " ".join(faults), c.asked("POST", "/v2/sandboxes"))
+
+
+def given_back():
+    with Cloud("--create-delay", "1500") as c:
+        q = subprocess.Popen([FARSTEP, "exec", "--e2b", "--", "true"], env=c.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for("the request", lambda: os.path.exists(c.log))
+        time.sleep(0.4)
+        q.send_signal(signal.SIGINT)
+        ok(q.wait(30) == 130, "SIGINT while the sandbox is made: 130")
+        time.sleep(1.6)
+        ok(not c.running(), "and what came of the request is ended", c.running())
+    with Cloud() as c:
+        q = subprocess.Popen([FARSTEP, "run", "--run-dir", "mine", "--e2b", pipeline("long", [shell("a", "echo one; sleep 3; echo two")])], env=c.env,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        def events():
+            names = [d for d in os.listdir("mine") if d[0] == "2"] if os.path.isdir("mine") else []
+            path = "mine/%s/events.jsonl" % max(names) if names else ""
+            return open(path).read() if os.path.exists(path) else ""
+        wait_for("the step", lambda: "step_start" in events())
+        q.kill()
+        q.wait()
+        p = call("attach", "--run-dir", "mine", "last", env=c.env, timeout=60)
+        last = "mine/" + max(d for d in os.listdir("mine") if d[0] == "2")
+        ok(p.returncode == 0 and open(last + "/logs/a.stdout").read() == "one\ntwo\n", "kill -9 and attach: nothing is lost at E2B either", p)
+        ok(not c.running(), "attach ends the sandbox that another farstep made", c.running())
+    with Cloud("--fault", "sandbox:vanish@2") as c:
+        t = time.monotonic()
+        r = run(pipeline("gone", [shell("a", "sleep 60")]), target="e2b", env=c.env, timeout=90)
+        ok(r.rc == 6 and time.monotonic() - t < 40, "a sandbox that vanishes is lost, soon and with exit 6", (r.rc, r.err, time.monotonic() - t))
+
+
+def traced():
+    with Cloud() as c:
+        p = call("exec", "--e2b", "--", "true", env=dict(c.env, FARSTEP_HTTP_DEBUG="1"))
+        err = p.stderr.decode()
+        ok("http > POST /v2/sandboxes HTTP/1.1" in err and "http < HTTP/1.1 201" in err, "FARSTEP_HTTP_DEBUG shows the requests [R81]", err[:2000])
+        ok(c.env["E2B_API_KEY"] not in err and "X-API-Key: ***" in err and "X-Access-Token: ***" in err, "and no key or token")
+
+
+whole()
+failures()
+survived()
+given_back()
+traced()
+done()
