@@ -352,8 +352,9 @@ static int open_link(struct run *r, struct err *e)
 
 static void tell_created(struct run *r)
 {
-	event(r, "sandbox_created", "{\"sandbox_id\":\"%s\",\"template\":\"%s\",\"duration_ms\":%.3f}",
-	      r->sandbox.id, r->o->template_name ? r->o->template_name : r->provider->name,
+	event(r, "sandbox_created",
+	      "{\"sandbox_id\":\"%s\",\"template\":\"%s\",\"duration_ms\":%.3f}", r->sandbox.id,
+	      r->o->template_name ? r->o->template_name : r->provider->name,
 	      (double)(now_ns() - r->phase_start_ns) / 1e6);
 }
 
@@ -385,8 +386,9 @@ static int make_spec(struct run *r, struct err *e)
 /* On this machine: done at once. */
 static int create_sandbox(struct run *r, struct err *e)
 {
-	auto_close int log_fd = openat(r->dir.fd, "farstep.log",
-	                               O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	auto_close int log_fd =
+		openat(r->dir.fd, "farstep.log",
+	               O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	int ret;
 
 	r->log_from = log_fd >= 0 ? lseek(log_fd, 0, SEEK_END) : 0;

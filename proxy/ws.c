@@ -27,9 +27,9 @@ struct peer {
 	struct ws_client *client;
 	struct lws *wsi;
 	struct ws_address address;
-	struct tunnel *tunnel;      /* NULL: libwebsockets connects by itself */
-	struct loop_timer give_up;  /* closed before there was a wsi */
-	struct peer *next, **at;    /* of those with a tunnel */
+	struct tunnel *tunnel;     /* NULL: libwebsockets connects by itself */
+	struct loop_timer give_up; /* closed before there was a wsi */
+	struct peer *next, **at;   /* of those with a tunnel */
 	char token[80];
 	bool open, told; /* told: on_closed was called */
 	bool connecting; /* inside lws_client_connect_via_info: whoever gave up keeps the memory */
@@ -166,7 +166,8 @@ static int add_header(struct lws *wsi, const char *name, const char *value, unsi
 
 	snprintf(with_colon, sizeof(with_colon), "%s:", name);
 	return lws_add_http_header_by_name(wsi, (const unsigned char *)with_colon,
-	                                   (const unsigned char *)value, (int)strlen(value), at, end);
+	                                   (const unsigned char *)value, (int)strlen(value), at,
+	                                   end);
 }
 
 static int add_headers(struct peer *p, struct lws *wsi, unsigned char **at, size_t room)
@@ -178,7 +179,8 @@ static int add_headers(struct peer *p, struct lws *wsi, unsigned char **at, size
 	if (add_header(wsi, "Authorization", value, at, end))
 		return -1;
 	for (int i = 0; i < p->address.n_headers; i++)
-		if (add_header(wsi, p->address.headers[i].name, p->address.headers[i].value, at, end))
+		if (add_header(wsi, p->address.headers[i].name, p->address.headers[i].value, at,
+		               end))
 			return -1;
 	return 0;
 }
@@ -278,7 +280,7 @@ struct ws_client *ws_client_new(struct loop *l, struct err *e)
 {
 	static const lws_retry_bo_t idle = { .secs_since_valid_ping = HEARTBEAT_MS / 1000,
 		                             .secs_since_valid_hangup =
-			                             LINK_DEAD_MS(HEARTBEAT_MS) / 1000 };
+		                                     LINK_DEAD_MS(HEARTBEAT_MS) / 1000 };
 	struct lws_context_creation_info info = { 0 };
 	struct ws_client *w = calloc(1, sizeof(*w));
 	lws_sock_file_fd_type fd;
@@ -394,8 +396,7 @@ static int open_tunnel(struct peer *p, struct err *e)
 		w->http = http_new(w->loop, http_trace_wanted() ? http_trace_log : NULL, e);
 	if (!w->http)
 		return -1;
-	p->tunnel = tunnel_open(w->http, w->loop, p->address.tunnel, TUNNEL_MS, on_tunnel,
-	                        p, e);
+	p->tunnel = tunnel_open(w->http, w->loop, p->address.tunnel, TUNNEL_MS, on_tunnel, p, e);
 	if (!p->tunnel)
 		return -1;
 	p->next = w->tunnelled;

@@ -43,7 +43,10 @@ enum {
 static const char bootstrap[] =
 	"set -e\n"
 	"n=$(wc -c <\"$1\")\n"
-	"[ \"$n\" -eq \"$2\" ] || { echo \"the worker has $n bytes in the sandbox, not $2\"; exit 90; }\n"
+	"[ \"$n\" -eq \"$2\" ] || {\n"
+	" echo \"the worker has $n bytes in the sandbox, not $2\"\n"
+	" exit 90\n"
+	"}\n"
 	"chmod 700 \"$1\"\n"
 	"mkdir -p \"$4\"\n"
 	"cd \"$4\"\n"
@@ -220,9 +223,9 @@ int e2b_address(const struct e2b_env *env, const struct e2b_sandbox *s, char *re
 	if (e2b_place(env, s->domain, s->id, E2B_WORKER_PORT, &p, e) < 0)
 		return -1;
 	if (p.shared || s->traffic_token[0])
-		snprintf(headers, sizeof(headers), "#E2b-Sandbox-Id=%s&E2b-Sandbox-Port=%d%s%s", s->id,
-			 E2B_WORKER_PORT, s->traffic_token[0] ? "&E2b-Traffic-Access-Token=" : "",
-			 s->traffic_token);
+		snprintf(headers, sizeof(headers), "#E2b-Sandbox-Id=%s&E2b-Sandbox-Port=%d%s%s",
+			 s->id, E2B_WORKER_PORT,
+			 s->traffic_token[0] ? "&E2b-Traffic-Access-Token=" : "", s->traffic_token);
 	/* http://... becomes ws://..., https://... wss://... */
 	n = snprintf(ret, size, "ws%s%s", p.base + strlen("http"), headers);
 	if (n < 0 || (size_t)n >= size)

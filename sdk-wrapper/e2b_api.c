@@ -47,7 +47,8 @@ static const struct op {
 	[OP_GET] = { "get sandbox", "GET", RETRY_READ, QUICK_MS, false, false, true },
 	[OP_LIST] = { "list sandboxes", "GET", RETRY_READ, QUICK_MS, false, false, false },
 	[OP_KILL] = { "kill sandbox", "DELETE", RETRY_IDEMPOTENT, SLOW_MS, true, false, false },
-	[OP_TIMEOUT] = { "extend sandbox", "POST", RETRY_IDEMPOTENT, QUICK_MS, false, false, false },
+	[OP_TIMEOUT] = { "extend sandbox", "POST", RETRY_IDEMPOTENT, QUICK_MS, false, false,
+			 false },
 	/* "Already paused" is a conflict, and final. */
 	[OP_PAUSE] = { "pause sandbox", "POST", RETRY_READ, SLOW_MS, false, false, false },
 	[OP_CONNECT] = { "resume sandbox", "POST", RETRY_IDEMPOTENT, SLOW_MS, false, true, true },
@@ -472,8 +473,9 @@ static void on_asked(void *user, const struct e2b_result *r)
 
 	if (r->failure) {
 		f = c->failed;
-		err_set(&f.err, c->failed.err.code, 0, "%.160s; whether it was made is unknown: %.200s",
-			c->failed.err.msg, r->failure->err.msg);
+		err_set(&f.err, c->failed.err.code, 0,
+			"%.160s; whether it was made is unknown: %.200s", c->failed.err.msg,
+			r->failure->err.msg);
 		f.err.admitted = ADMITTED_UNKNOWN;
 		finish_failed(c, &f);
 		return;
@@ -499,7 +501,7 @@ static void on_asked(void *user, const struct e2b_result *r)
 static void ask(struct e2b_call *c)
 {
 	const char *filter[] = { E2B_UNIQUE, c->spec->unique, NULL };
-	struct e2b_end end = { .deadline_ms = (uint32_t)left_ms(c), .on_done = on_asked, .user = c };
+	struct e2b_end end = { (uint32_t)left_ms(c), on_asked, c };
 	struct err e = ERR_INIT;
 
 	c->n_found = 0;

@@ -57,8 +57,8 @@ static int read_key(const char *(*get)(const char *name), struct e2b_env *env, s
 	if (!key || !*key)
 		return env->debug ? 0
 				  : err_set(e, ERR_DENIED, 0,
-					    "E2B_API_KEY is not set: the target e2b needs the key of an "
-					    "E2B account");
+					    "E2B_API_KEY is not set: the target e2b needs the "
+					    "key of an E2B account");
 	if (copy("E2B_API_KEY", key, env->api_key, sizeof(env->api_key), e) < 0) {
 		if (e)
 			e->code = ERR_DENIED;
@@ -122,6 +122,7 @@ int e2b_place(const struct e2b_env *env, const char *domain, const char *sandbox
 			     domain);
 	}
 	if (n < 0 || (size_t)n >= sizeof(ret->base))
-		return err_set(e, ERR_LIMIT, 0, "the address of sandbox %.64s is too long", sandbox);
+		return err_set(e, ERR_LIMIT, 0, "the address of sandbox %.64s is too long",
+			       sandbox);
 	return 0;
 }

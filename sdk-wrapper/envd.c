@@ -188,7 +188,8 @@ void envd_failure(const char *what, const struct http_response *r, struct failur
 		failure_set(ret, classes[r->end], what, &r->err);
 	else
 		failure_of_answer(FAIL_AT_SANDBOX, what, r->status, r->body, r->body_len,
-				  http_header(r, "Retry-After", after, sizeof(after)) ? after : NULL,
+				  http_header(r, "Retry-After", after, sizeof(after)) ? after
+										      : NULL,
 				  ret);
 }
 
@@ -453,8 +454,8 @@ static int check_name(const char *path, struct err *e)
 {
 	for (const char *p = path; *p; p++)
 		if ((unsigned char)*p < 0x20 || *p == '"' || *p == '\\' || *p == 0x7f)
-			return err_set(e, ERR_INVALID_PARAMS, 0, "'%.200s': not a path for an upload",
-				       path);
+			return err_set(e, ERR_INVALID_PARAMS, 0,
+				       "'%.200s': not a path for an upload", path);
 	return 0;
 }
 

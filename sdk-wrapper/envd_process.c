@@ -287,7 +287,8 @@ struct envd_call *envd_signal(struct envd *d, uint32_t pid, int sig, const struc
 		err_set(e, ERR_UNSUPPORTED, 0, "envd sends no signal %d: only TERM and KILL", sig);
 		return NULL;
 	}
-	snprintf(message, sizeof(message), "{\"process\":{\"pid\":%u},\"signal\":\"SIGNAL_%s\"}", pid,
+	snprintf(message, sizeof(message),
+		 "{\"process\":{\"pid\":%u},\"signal\":\"SIGNAL_%s\"}", pid,
 		 sig == SIGTERM ? "SIGTERM" : "SIGKILL");
 	return envd_rpc(d, "process.Process/SendSignal", message, RETRY_IDEMPOTENT, end, e);
 }

@@ -325,7 +325,8 @@ struct envd_put *envd_put(struct envd *d, const struct envd_file *file, const ch
 	struct envd_put *p = calloc(1, sizeof(*p));
 
 	if (!p || strlen(file->path) >= PUT_PATH || strlen(id) >= sizeof(p->id)) {
-		err_set(e, p ? ERR_INVALID_PARAMS : ERR_NO_MEMORY, 0, "upload '%.200s'", file->path);
+		err_set(e, p ? ERR_INVALID_PARAMS : ERR_NO_MEMORY, 0, "upload '%.200s'",
+			file->path);
 		free(p);
 		return NULL;
 	}

@@ -487,7 +487,8 @@ static CURL *easy_new(struct http *h, const char *url, uint32_t connect_ms, char
 	set_protocols(easy);
 	lib.easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	lib.easy_setopt(easy, CURLOPT_ERRORBUFFER, error);
-	lib.easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(connect_ms ? connect_ms : CONNECT_MS));
+	lib.easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+			(long)(connect_ms ? connect_ms : CONNECT_MS));
 	lib.easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	lib.easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	lib.easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 30L);

@@ -48,7 +48,8 @@ TEST(tls_always_takes_a_tunnel)
 
 TEST(headers_stand_behind_the_hash)
 {
-	struct ws_address a = parsed("ws://127.0.0.1:80/x#E2b-Sandbox-Id=i0&E2b-Sandbox-Port=49999");
+	struct ws_address a =
+		parsed("ws://127.0.0.1:80/x#E2b-Sandbox-Id=i0&E2b-Sandbox-Port=49999");
 
 	assert_string_equal(a.path, "/x");
 	assert_int_equal(a.n_headers, 2);
@@ -61,9 +62,24 @@ TEST(headers_stand_behind_the_hash)
 TEST(anything_else_is_refused_with_what_is_wanted)
 {
 	static const char *const texts[] = {
-		"", "http://h:1", "ws://127.0.0.1", "ws://:1", "ws://h:0", "ws://h:70000", "ws://h:1x",
-		"ws://[::1:80", "ws://[::1]80", "unix:", "wss://", "wss://user@h", "wss://h:", "ws://h:1#x",
-		"ws://h:1#a b=c", "ws://h:1#a=b c", "ws://h:1#a=1&b=2&c=3&d=4&e=5", "wss://h\r\nx",
+		"",
+		"http://h:1",
+		"ws://127.0.0.1",
+		"ws://:1",
+		"ws://h:0",
+		"ws://h:70000",
+		"ws://h:1x",
+		"ws://[::1:80",
+		"ws://[::1]80",
+		"unix:",
+		"wss://",
+		"wss://user@h",
+		"wss://h:",
+		"ws://h:1#x",
+		"ws://h:1#a b=c",
+		"ws://h:1#a=b c",
+		"ws://h:1#a=1&b=2&c=3&d=4&e=5",
+		"wss://h\r\nx",
 	};
 	struct ws_address a;
 

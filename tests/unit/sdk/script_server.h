@@ -21,16 +21,16 @@
 
 enum { SCRIPT_MAX = 40, ASKED_MAX = 60, ASKED_TEXT = 8192 };
 
-#define CUT "cut"	/* reads the request, closes */
-#define HANG "hang"	/* reads the request, says nothing for long */
-#define SHORT "short\n"	/* the answer behind it, then closes: shorter than its Content-Length */
+#define CUT    "cut"     /* reads the request, closes */
+#define HANG   "hang"    /* reads the request, says nothing for long */
+#define SHORT  "short\n" /* the answer behind it, then closes: shorter than its Content-Length */
 /* An envelope for each line; "=..." is the last one, "~" waits 100 ms, "!" stays open and silent.
  * Chunked, in chunks that end anywhere. */
 #define STREAM "stream\n"
 
 struct script_step {
-	const char *request;	/* "POST /v2/sandboxes " */
-	const char *answer;	/* raw, or CUT, or HANG, or STREAM */
+	const char *request; /* "POST /v2/sandboxes " */
+	const char *answer;  /* raw, or CUT, or HANG, or STREAM */
 };
 
 /* Shared with the child. */
@@ -39,7 +39,7 @@ struct script {
 	atomic_int used[SCRIPT_MAX];
 	atomic_int n_asked;
 	struct {
-		char text[ASKED_TEXT];	/* head and what fits of the body */
+		char text[ASKED_TEXT]; /* head and what fits of the body */
 		uint64_t body_len;
 	} asked[ASKED_MAX];
 };
@@ -110,7 +110,7 @@ static inline bool script_answer(int fd, const struct script_step *s)
 	}
 	body += 4;
 	snprintf(head, sizeof(head), "%.*s\r\nContent-Length: %zu\r\n\r\n",
-		 (int)(body - 4 - s->answer), s->answer, len - (size_t)(body - s->answer));
+	         (int)(body - 4 - s->answer), s->answer, len - (size_t)(body - s->answer));
 	script_send(fd, head, strlen(head));
 	script_send(fd, body, len - (size_t)(body - s->answer));
 	return true;
@@ -143,7 +143,9 @@ static inline bool script_stream(int fd, const char *p)
 		size_t n = strcspn(p, "\n"), skip = *p == '=';
 
 		if (*p == '~' || *p == '!') {
-			nanosleep(&(struct timespec){ *p == '!' ? 3 : 0, *p == '!' ? 0 : 100000000 }, NULL);
+			nanosleep(
+				&(struct timespec){ *p == '!' ? 3 : 0, *p == '!' ? 0 : 100000000 },
+				NULL);
 			continue;
 		}
 		envelope[0] = skip ? 2 : 0;
@@ -177,7 +179,8 @@ static inline bool script_serve_one(int fd, int slot)
 			return false;
 		}
 		if (strncmp(s->answer, SHORT, strlen(SHORT)) == 0) {
-			script_send(fd, s->answer + strlen(SHORT), strlen(s->answer + strlen(SHORT)));
+			script_send(fd, s->answer + strlen(SHORT),
+			            strlen(s->answer + strlen(SHORT)));
 			return false;
 		}
 		if (strncmp(s->answer, STREAM, strlen(STREAM)) == 0)
@@ -235,7 +238,8 @@ static inline void script_start(const struct script_step *steps, size_t n)
 
 	script_stop();
 	assert_true(n < SCRIPT_MAX);
-	script = mmap(NULL, sizeof(*script), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	script = mmap(NULL, sizeof(*script), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+	              0);
 	assert_ptr_not_equal(script, MAP_FAILED);
 	memcpy(script->steps, steps, n * sizeof(*steps));
 	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -249,10 +253,10 @@ static inline void script_start(const struct script_step *steps, size_t n)
 	close(fd);
 }
 
-#define SCRIPT(...) \
-	do { \
+#define SCRIPT(...)                                                  \
+	do {                                                         \
 		const struct script_step steps_[] = { __VA_ARGS__ }; \
-		script_start(steps_, ARRAY_LEN(steps_)); \
+		script_start(steps_, ARRAY_LEN(steps_));             \
 	} while (0)
 
 /* How many requests began so. */

@@ -97,8 +97,9 @@ TEST(the_end_may_carry_an_error)
 	struct stream s CLEANUP(stream_release);
 
 	stream_init(&s);
-	envelope(&s.bytes, 2, "{\"error\":{\"code\":\"deadline_exceeded\",\"message\":\"too late\"},"
-			      "\"metadata\":{}}");
+	envelope(&s.bytes, 2,
+	         "{\"error\":{\"code\":\"deadline_exceeded\",\"message\":\"too late\"},"
+	         "\"metadata\":{}}");
 	assert_ok(feed(&s, 0, buf_len(&s.bytes)), &s.e);
 	assert_true(s.r.ended);
 	assert_string_equal(s.r.code, "deadline_exceeded");

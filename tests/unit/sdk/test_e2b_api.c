@@ -8,10 +8,12 @@
 #include "sdk-wrapper/e2b_api.h"
 
 #define KEY "e2b_00112233445566778899aabbccddeeff00112233"
-#define ID "i0123456789abcdefghij"
-#define MADE "{\"templateID\":\"base\",\"sandboxID\":\"" ID "\",\"clientID\":\"6532622b\"," \
+#define ID  "i0123456789abcdefghij"
+#define MADE                                                                           \
+	"{\"templateID\":\"base\",\"sandboxID\":\"" ID "\",\"clientID\":\"6532622b\"," \
 	"\"envdVersion\":\"0.6.13\",\"envdAccessToken\":\"feed\",\"domain\":null}"
-#define LISTED(id) "{\"sandboxID\":\"" id "\",\"templateID\":\"base\",\"state\":\"running\"," \
+#define LISTED(id)                                                                 \
+	"{\"sandboxID\":\"" id "\",\"templateID\":\"base\",\"state\":\"running\"," \
 	"\"metadata\":{\"farstep_create\":\"u1\"}}"
 #define LIST "GET /v2/sandboxes?metadata=farstep_create%3Du1&state=running,paused&limit=100 "
 
@@ -29,7 +31,7 @@ struct got {
 	struct e2b_sandbox sandbox;
 	char items[16][64];
 	int n_items;
-	int64_t answer;	/* an element of the answer */
+	int64_t answer; /* an element of the answer */
 };
 
 static void client_init(struct client *c)
@@ -85,7 +87,7 @@ static void run_until(struct client *c, const struct got *g, uint32_t ms)
 
 static void wait_done(struct client *c, struct got *g)
 {
-	assert_int_equal(g->n, 0);	/* never from inside the call */
+	assert_int_equal(g->n, 0); /* never from inside the call */
 	run_until(c, g, 20000);
 	assert_int_equal(g->n, 1);
 }
@@ -108,10 +110,10 @@ static void create(struct client *c, struct got *g, uint32_t deadline_ms)
 	wait_done(c, g);
 }
 
-#define CLIENT(...) \
+#define CLIENT(...)                           \
 	struct client c CLEANUP(client_free); \
-	struct got g = { 0 }; \
-	SCRIPT(__VA_ARGS__); \
+	struct got g = { 0 };                 \
+	SCRIPT(__VA_ARGS__);                  \
 	client_init(&c)
 
 TEST(a_create_is_one_request_with_the_key_and_nothing_of_the_environment)
@@ -129,9 +131,10 @@ TEST(a_create_is_one_request_with_the_key_and_nothing_of_the_environment)
 	asked = script_asked("POST ", 0);
 	assert_non_null(strstr(asked, "\r\nX-API-Key: " KEY "\r\n"));
 	assert_non_null(strstr(asked, "\r\nContent-Type: application/json\r\n"));
-	assert_non_null(strstr(asked, "\r\n\r\n{\"templateID\":\"base\",\"timeout\":300,"
-				      "\"allow_internet_access\":true,\"metadata\":{\"farstep_run\":"
-				      "\"r1\",\"farstep_create\":\"u1\"}}"));
+	assert_non_null(strstr(asked,
+	                       "\r\n\r\n{\"templateID\":\"base\",\"timeout\":300,"
+	                       "\"allow_internet_access\":true,\"metadata\":{\"farstep_run\":"
+	                       "\"r1\",\"farstep_create\":\"u1\"}}"));
 	assert_null(strstr(asked, "hidden"));
 	assert_null(strstr(asked, "envVars"));
 }
@@ -147,7 +150,7 @@ TEST(an_older_server_gets_the_first_version_with_secure)
 	create(&c, &g, 20000);
 	assert_false(g.failed);
 	assert_non_null(strstr(script_asked("POST /sandboxes ", 0), "\"secure\":true"));
-	e2b_connect(c.api, ID, 60, &end, NULL);	/* and it is remembered */
+	e2b_connect(c.api, ID, 60, &end, NULL); /* and it is remembered */
 	wait_done(&c, &again);
 	assert_false(again.failed);
 	assert_int_equal(script->n_asked, 3);
@@ -156,7 +159,8 @@ TEST(an_older_server_gets_the_first_version_with_secure)
 TEST(an_unknown_template_is_no_older_server)
 {
 	CLIENT({ "POST /v2/sandboxes ",
-		 JSON_ANSWER("404", "", "{\"code\":404,\"message\":\"template 'base' not found\"}") });
+	         JSON_ANSWER("404", "",
+	                     "{\"code\":404,\"message\":\"template 'base' not found\"}") });
 
 	create(&c, &g, 20000);
 	assert_true(g.failed);
@@ -167,7 +171,10 @@ TEST(an_unknown_template_is_no_older_server)
 TEST(a_create_whose_answer_was_lost_is_found_and_not_repeated)
 {
 	static const char *const lost[] = {
-		CUT, "HTTP/1.1 500 x\r\n\r\n", JSON_ANSWER("502", "", "<html>"), JSON_ANSWER("201", "", "{\"sand"),
+		CUT,
+		"HTTP/1.1 500 x\r\n\r\n",
+		JSON_ANSWER("502", "", "<html>"),
+		JSON_ANSWER("201", "", "{\"sand"),
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(lost); i++) {
@@ -197,8 +204,7 @@ TEST(a_create_that_hangs_is_looked_for_before_the_deadline)
 
 TEST(what_appears_only_after_a_while_is_still_found)
 {
-	CLIENT({ "POST /v2/sandboxes ", CUT },
-	       { LIST, JSON_ANSWER("200", "", "[]") },
+	CLIENT({ "POST /v2/sandboxes ", CUT }, { LIST, JSON_ANSWER("200", "", "[]") },
 	       { LIST, JSON_ANSWER("200", "", "[" LISTED(ID) "]") },
 	       { "GET /sandboxes/" ID " ", JSON_ANSWER("200", "", MADE) });
 
@@ -259,10 +265,17 @@ TEST(when_nobody_can_tell_the_failure_says_so)
 
 TEST(quota_and_key_are_final_after_one_request)
 {
-	static const struct { const char *answer; enum fail_class class; int exit; } rows[] = {
-		{ JSON_ANSWER("429", "", "{\"code\":429,\"message\":\"you have reached the maximum number "
-			      "of concurrent E2B sandboxes (20).\"}"), FAIL_QUOTA, 4 },
-		{ JSON_ANSWER("401", "", "{\"code\":401,\"message\":\"Invalid API key\"}"), FAIL_KEY, 8 },
+	static const struct {
+		const char *answer;
+		enum fail_class class;
+		int exit;
+	} rows[] = {
+		{ JSON_ANSWER("429", "",
+		              "{\"code\":429,\"message\":\"you have reached the maximum number "
+		              "of concurrent E2B sandboxes (20).\"}"),
+		  FAIL_QUOTA, 4 },
+		{ JSON_ANSWER("401", "", "{\"code\":401,\"message\":\"Invalid API key\"}"),
+		  FAIL_KEY, 8 },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -279,8 +292,9 @@ TEST(quota_and_key_are_final_after_one_request)
 TEST(a_rate_limit_is_waited_out_for_as_long_as_it_says)
 {
 	uint64_t begun;
-	CLIENT({ "POST /v2/sandboxes ", JSON_ANSWER("429", "Retry-After: 1\r\n",
-						    "{\"code\":429,\"message\":\"Rate limit exceeded\"}") },
+	CLIENT({ "POST /v2/sandboxes ",
+	         JSON_ANSWER("429", "Retry-After: 1\r\n",
+	                     "{\"code\":429,\"message\":\"Rate limit exceeded\"}") },
 	       { "POST /v2/sandboxes ", JSON_ANSWER("201", "", MADE) });
 
 	begun = now_ns();
@@ -292,10 +306,12 @@ TEST(a_rate_limit_is_waited_out_for_as_long_as_it_says)
 
 TEST(no_capacity_is_tried_again_without_asking)
 {
-	CLIENT({ "POST /v2/sandboxes ", JSON_ANSWER("503", "", "{\"code\":503,\"message\":\"Failed to place "
-						    "sandbox: not enough capacity\"}") },
-	       { "POST /v2/sandboxes ", JSON_ANSWER("504", "", "{\"code\":504,\"message\":\"Failed to place "
-						    "sandbox: placement timed out\"}") },
+	CLIENT({ "POST /v2/sandboxes ", JSON_ANSWER("503", "",
+	                                            "{\"code\":503,\"message\":\"Failed to place "
+	                                            "sandbox: not enough capacity\"}") },
+	       { "POST /v2/sandboxes ", JSON_ANSWER("504", "",
+	                                            "{\"code\":504,\"message\":\"Failed to place "
+	                                            "sandbox: placement timed out\"}") },
 	       { "POST /v2/sandboxes ", JSON_ANSWER("201", "", MADE) });
 
 	create(&c, &g, 20000);
@@ -321,11 +337,13 @@ TEST(a_server_that_is_not_there_is_tried_until_the_deadline)
 TEST(a_list_goes_through_all_pages)
 {
 	CLIENT({ "GET /v2/sandboxes?metadata=farstep_run%3Dr1&state=running&limit=100 ",
-		 JSON_ANSWER("200", "X-Next-Token: a+b\r\n", "[" LISTED("i1") "," LISTED("i2") "]") },
-	       { "GET /v2/sandboxes?metadata=farstep_run%3Dr1&state=running&limit=100&nextToken=a%2Bb ",
-		 JSON_ANSWER("200", "X-Next-Token: c\r\n", "[" LISTED("i3") "]") },
+	         JSON_ANSWER("200", "X-Next-Token: a+b\r\n",
+	                     "[" LISTED("i1") "," LISTED("i2") "]") },
+	       { "GET "
+	         "/v2/sandboxes?metadata=farstep_run%3Dr1&state=running&limit=100&nextToken=a%2Bb ",
+	         JSON_ANSWER("200", "X-Next-Token: c\r\n", "[" LISTED("i3") "]") },
 	       { "GET /v2/sandboxes?metadata=farstep_run%3Dr1&state=running&limit=100&nextToken=c ",
-		 JSON_ANSWER("200", "", "[]") });
+	         JSON_ANSWER("200", "", "[]") });
 	struct e2b_end end = end_at(&g, 10000);
 
 	e2b_list(c.api, labels, false, on_item, &end, NULL);
@@ -339,14 +357,16 @@ TEST(a_list_goes_through_all_pages)
 TEST(a_kill_of_what_is_gone_succeeds)
 {
 	CLIENT({ "DELETE /sandboxes/" ID " ", JSON_ANSWER("500", "", "") },
-	       { "DELETE /sandboxes/" ID " ", JSON_ANSWER("404", "", "{\"code\":404,\"message\":\"Sandbox \\\""
-							  ID "\\\" doesn't exist or you don't have access\"}") });
+	       { "DELETE /sandboxes/" ID " ",
+	         JSON_ANSWER("404", "",
+	                     "{\"code\":404,\"message\":\"Sandbox \\\"" ID
+	                     "\\\" doesn't exist or you don't have access\"}") });
 	struct e2b_end end = end_at(&g, 10000);
 
 	e2b_kill(c.api, ID, &end, NULL);
 	wait_done(&c, &g);
 	assert_false(g.failed);
-	assert_int_equal(script->n_asked, 2);	/* a kill may be repeated */
+	assert_int_equal(script->n_asked, 2); /* a kill may be repeated */
 }
 
 TEST(the_other_calls_have_these_paths_and_bodies)
@@ -355,8 +375,10 @@ TEST(the_other_calls_have_these_paths_and_bodies)
 	       { "POST /sandboxes/" ID "/pause ", "HTTP/1.1 204 x\r\n\r\n" },
 	       { "POST /v2/sandboxes/" ID "/connect ", JSON_ANSWER("200", "", MADE) },
 	       { "GET /sandboxes/" ID "/metrics ", JSON_ANSWER("200", "", "[{\"cpuCount\":2}]") },
-	       { "GET /v2/sandboxes/" ID "/logs?limit=10 ", JSON_ANSWER("200", "", "{\"logs\":[]}") },
-	       { "GET /sandboxes/..%2Fx ", JSON_ANSWER("400", "", "{\"code\":400,\"message\":\"Invalid sandbox ID\"}") });
+	       { "GET /v2/sandboxes/" ID "/logs?limit=10 ",
+	         JSON_ANSWER("200", "", "{\"logs\":[]}") },
+	       { "GET /sandboxes/..%2Fx ",
+	         JSON_ANSWER("400", "", "{\"code\":400,\"message\":\"Invalid sandbox ID\"}") });
 	struct e2b_end end = end_at(&g, 10000);
 
 	e2b_set_timeout(c.api, ID, 77, &end, NULL);
@@ -425,7 +447,7 @@ TEST(cancelled_calls_and_a_freed_api_are_silent)
 	assert_int_equal(script_count(LIST), 1);
 	e2b_cancel(call);
 	e2b_cancel(NULL);
-	e2b_api_free(c.api);	/* the create is asking */
+	e2b_api_free(c.api); /* the create is asking */
 	c.api = NULL;
 	run_until(&c, &g, 100);
 	assert_int_equal(g.n + other.n, 0);
@@ -441,7 +463,8 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_create_is_one_request_with_the_key_and_nothing_of_the_environment),
+		cmocka_unit_test(
+			a_create_is_one_request_with_the_key_and_nothing_of_the_environment),
 		cmocka_unit_test(an_older_server_gets_the_first_version_with_secure),
 		cmocka_unit_test(an_unknown_template_is_no_older_server),
 		cmocka_unit_test(a_create_whose_answer_was_lost_is_found_and_not_repeated),

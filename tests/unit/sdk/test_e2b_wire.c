@@ -9,7 +9,7 @@
 
 /* --- environment --- */
 
-static const char *vars[16];	/* name, value, ... */
+static const char *vars[16]; /* name, value, ... */
 
 static const char *get(const char *name)
 {
@@ -19,10 +19,10 @@ static const char *get(const char *name)
 	return NULL;
 }
 
-#define WITH(...) \
-	do { \
+#define WITH(...)                                            \
+	do {                                                 \
 		const char *list_[] = { __VA_ARGS__, NULL }; \
-		memcpy(vars, list_, sizeof(list_)); \
+		memcpy(vars, list_, sizeof(list_));          \
 	} while (0)
 
 #define KEY "E2B_API_KEY", "e2b_0123456789abcdef"
@@ -68,9 +68,10 @@ TEST(the_domain_of_the_answer_goes_before_the_variable)
 	WITH(KEY, "E2B_DOMAIN", "e2b.example.org");
 	env = env_of();
 	assert_string_equal(env.api_url, "https://api.e2b.example.org");
-	assert_string_equal(base_of(&env, "", 49983, &shared), "https://49983-i0123.e2b.example.org");
+	assert_string_equal(base_of(&env, "", 49983, &shared),
+	                    "https://49983-i0123.e2b.example.org");
 	assert_string_equal(base_of(&env, "byoc.example", 49983, &shared),
-			    "https://49983-i0123.byoc.example");
+	                    "https://49983-i0123.byoc.example");
 }
 
 TEST(urls_of_their_own_replace_both_and_lose_their_slash)
@@ -78,7 +79,8 @@ TEST(urls_of_their_own_replace_both_and_lose_their_slash)
 	struct e2b_env env;
 	bool shared;
 
-	WITH(KEY, "E2B_API_URL", "http://127.0.0.1:3000//", "E2B_SANDBOX_URL", "http://127.0.0.1:3001/");
+	WITH(KEY, "E2B_API_URL", "http://127.0.0.1:3000//", "E2B_SANDBOX_URL",
+	     "http://127.0.0.1:3001/");
 	env = env_of();
 	assert_string_equal(env.api_url, "http://127.0.0.1:3000");
 	assert_string_equal(base_of(&env, "other.domain", 49983, &shared), "http://127.0.0.1:3001");
@@ -97,7 +99,7 @@ TEST(debug_means_this_machine_and_needs_no_key)
 	assert_string_equal(env.api_url, "http://localhost:3000");
 	assert_string_equal(base_of(&env, "", 49983, &shared), "http://localhost:49983");
 	assert_string_equal(base_of(&env, "", 49999, &shared), "http://localhost:49999");
-	WITH(KEY, "E2B_DEBUG", "1");	/* only "true", as the official client has it */
+	WITH(KEY, "E2B_DEBUG", "1"); /* only "true", as the official client has it */
 	assert_false(env_of().debug);
 }
 
@@ -108,7 +110,7 @@ TEST(keys_and_urls_that_cannot_be_right_are_named)
 
 	WITH("E2B_DOMAIN", "x");
 	assert_fails(e2b_env_read(get, &env, &e), &e, ERR_DENIED,
-		     "E2B_API_KEY is not set: the target e2b needs the key of an E2B account");
+	             "E2B_API_KEY is not set: the target e2b needs the key of an E2B account");
 	assert_int_equal(err_exit(e.code), 8);
 	WITH("E2B_API_KEY", "sk_1234");
 	assert_true(e2b_env_read(get, &env, &e) < 0);
@@ -119,7 +121,7 @@ TEST(keys_and_urls_that_cannot_be_right_are_named)
 	assert_true(e2b_env_read(get, &env, &e) < 0);
 	WITH(KEY, "E2B_API_URL", "api.e2b.app");
 	assert_fails(e2b_env_read(get, &env, &e), &e, ERR_USAGE,
-		     "E2B_API_URL: 'api.e2b.app': want http://... or https://...");
+	             "E2B_API_URL: 'api.e2b.app': want http://... or https://...");
 }
 
 /* --- requests --- */
@@ -134,21 +136,26 @@ TEST(the_create_bodies_are_these_bytes)
 
 	buf_init(&b, 4096);
 	assert_ok(e2b_create_body(&c, E2B_V2, &b, &e), &e);
-	assert_string_equal(buf_cstr(&b, NULL),
-			    "{\"templateID\":\"base\",\"timeout\":300,\"allow_internet_access\":true,"
-			    "\"metadata\":{\"farstep_run\":\"r1\",\"farstep_create\":\"c\\\"1\"}}");
+	assert_string_equal(
+		buf_cstr(&b, NULL),
+		"{\"templateID\":\"base\",\"timeout\":300,\"allow_internet_access\":true,"
+		"\"metadata\":{\"farstep_run\":\"r1\",\"farstep_create\":\"c\\\"1\"}}");
 	buf_reset(&b);
 	c.internet = false;
 	c.metadata = NULL;
 	assert_ok(e2b_create_body(&c, E2B_V1, &b, &e), &e);
-	assert_string_equal(buf_cstr(&b, NULL),
-			    "{\"templateID\":\"base\",\"timeout\":300,\"secure\":true,"
-			    "\"allow_internet_access\":false,\"metadata\":{\"farstep_create\":\"c\\\"1\"}}");
+	assert_string_equal(
+		buf_cstr(&b, NULL),
+		"{\"templateID\":\"base\",\"timeout\":300,\"secure\":true,"
+		"\"allow_internet_access\":false,\"metadata\":{\"farstep_create\":\"c\\\"1\"}}");
 }
 
 TEST(metadata_filters_are_encoded_three_times)
 {
-	static const struct { const char *pairs[5]; const char *want; } rows[] = {
+	static const struct {
+		const char *pairs[5];
+		const char *want;
+	} rows[] = {
 		{ { "k", "v w", NULL }, "metadata=k%3Dv%252520w" },
 		{ { "k", "plain-1.2_3~", NULL }, "metadata=k%3Dplain-1.2_3~" },
 		{ { "a", "1", "b", "2", NULL }, "metadata=a%3D1%26b%3D2" },
@@ -176,7 +183,7 @@ TEST(a_filter_that_the_server_would_refuse_is_refused_here)
 
 	buf_init(&b, 4096);
 	assert_fails(e2b_list_path(empty, false, 100, &b, &e), &e, ERR_INVALID_PARAMS,
-		     "metadata 'k': a filter needs a name and a value");
+	             "metadata 'k': a filter needs a name and a value");
 }
 
 TEST(the_next_page_is_asked_for_with_the_token_that_came)
@@ -207,17 +214,23 @@ TEST(an_answer_is_read_whether_it_has_much_or_little)
 	struct e2b_sandbox s;
 	struct err e = ERR_INIT;
 
-	assert_ok(read_text("{\"templateID\":\"t\",\"sandboxID\":\"i0123456789abcdefghij\",\"clientID\":"
-			    "\"6532622b\",\"envdVersion\":\"0.6.13\",\"envdAccessToken\":\"feed\","
-			    "\"trafficAccessToken\":null,\"domain\":null,\"new\":[1]}", &s, &e), &e);
+	assert_ok(read_text("{\"templateID\":\"t\",\"sandboxID\":\"i0123456789abcdefghij\","
+	                    "\"clientID\":"
+	                    "\"6532622b\",\"envdVersion\":\"0.6.13\",\"envdAccessToken\":\"feed\","
+	                    "\"trafficAccessToken\":null,\"domain\":null,\"new\":[1]}",
+	                    &s, &e),
+	          &e);
 	assert_string_equal(s.id, "i0123456789abcdefghij");
 	assert_string_equal(s.envd_version, "0.6.13");
 	assert_string_equal(s.access_token, "feed");
 	assert_string_equal(s.traffic_token, "");
 	assert_string_equal(s.domain, "");
 	assert_int_equal(s.state, E2B_RUNNING);
-	assert_ok(read_text("{\"sandboxID\":\"i0\",\"state\":\"paused\",\"domain\":\"byoc.example\","
-			    "\"cpuCount\":2,\"memoryMB\":512}", &s, &e), &e);
+	assert_ok(
+		read_text("{\"sandboxID\":\"i0\",\"state\":\"paused\",\"domain\":\"byoc.example\","
+	                  "\"cpuCount\":2,\"memoryMB\":512}",
+	                  &s, &e),
+		&e);
 	assert_int_equal(s.state, E2B_PAUSED);
 	assert_string_equal(s.domain, "byoc.example");
 	assert_int_equal(s.cpus, 2);
@@ -227,7 +240,11 @@ TEST(an_answer_is_read_whether_it_has_much_or_little)
 TEST(an_answer_that_would_do_harm_is_refused)
 {
 	static const char *const bad[] = {
-		"{}", "[]", "{\"sandboxID\":7}", "{\"sandboxID\":\"\"}", "{\"sandboxID\":\"../x\"}",
+		"{}",
+		"[]",
+		"{\"sandboxID\":7}",
+		"{\"sandboxID\":\"\"}",
+		"{\"sandboxID\":\"../x\"}",
 		"{\"sandboxID\":\"i0\",\"envdAccessToken\":\"a\\r\\nb\"}",
 		"{\"sandboxID\":\"i0\",\"domain\":5}",
 	};
@@ -255,8 +272,9 @@ TEST(metadata_of_a_listed_sandbox_is_found)
 
 TEST(versions_compare_by_number)
 {
-	static const char *const rising[] = { "", "0.0.9", "0.1", "0.5.2", "0.5.7", "0.5.13", "0.6",
-					      "0.6.12", "0.10.0", "1.0.0", "99.99.99" };
+	static const char *const rising[] = { "",       "0.0.9",  "0.1",     "0.5.2",
+		                              "0.5.7",  "0.5.13", "0.6",     "0.6.12",
+		                              "0.10.0", "1.0.0",  "99.99.99" };
 
 	for (size_t i = 1; i < ARRAY_LEN(rising); i++)
 		if (e2b_version(rising[i - 1]) >= e2b_version(rising[i]))

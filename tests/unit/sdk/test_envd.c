@@ -11,9 +11,11 @@
 #include "sdk-wrapper/envd_put.h"
 
 #define GONE "{\"sandboxId\":\"i0\",\"message\":\"The sandbox was not found\",\"code\":502}"
-#define CLOSED "{\"sandboxId\":\"i0\",\"message\":\"The sandbox is running but port is not open\"," \
+#define CLOSED                                                                               \
+	"{\"sandboxId\":\"i0\",\"message\":\"The sandbox is running but port is not open\"," \
 	"\"port\":49983,\"code\":502}"
-#define WRITTEN "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" \
+#define WRITTEN                                                              \
+	"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" \
 	"[{\"name\":\"f\",\"path\":\"/f\",\"type\":\"file\"}]"
 
 struct client {
@@ -68,12 +70,12 @@ static void got_release(struct got *g)
 	buf_release(&g->err_data);
 }
 
-#define CLIENT(version, user, ...) \
-	struct client c CLEANUP(client_free); \
+#define CLIENT(version, user, ...)                 \
+	struct client c CLEANUP(client_free);      \
 	struct got g CLEANUP(got_release) = { 0 }; \
-	buf_init(&g.data, 4 << 20); \
-	buf_init(&g.err_data, 4 << 20); \
-	SCRIPT(__VA_ARGS__); \
+	buf_init(&g.data, 4 << 20);                \
+	buf_init(&g.err_data, 4 << 20);            \
+	SCRIPT(__VA_ARGS__);                       \
 	client_init(&c, version, user)
 
 static void on_done(void *user, const struct envd_result *r)
@@ -157,7 +159,7 @@ TEST(a_sandbox_that_is_gone_is_told_from_a_port_that_is_closed)
 	assert_true(g.failed);
 	assert_int_equal(g.failure.class, FAIL_GONE);
 	assert_int_equal(err_exit(g.failure.err.code), 6);
-	assert_int_equal(script->n_asked, 2);	/* the closed port was tried again */
+	assert_int_equal(script->n_asked, 2); /* the closed port was tried again */
 }
 
 TEST(users_are_named_where_an_old_envd_needs_it)
@@ -183,7 +185,7 @@ TEST(a_read_that_breaks_off_goes_on_where_it_was)
 {
 	CLIENT("0.6.13", "root",
 	       { "GET /files?path=/log&username=root ",
-		 SHORT "HTTP/1.1 206 x\r\nContent-Length: 10\r\n\r\nabcd" },
+	         SHORT "HTTP/1.1 206 x\r\nContent-Length: 10\r\n\r\nabcd" },
 	       { "GET /files?path=/log&username=root ", CUT },
 	       { "GET /files?path=/log&username=root ", "HTTP/1.1 206 x\r\n\r\nefghij" });
 	struct envd_end end = end_at(&g);
@@ -223,14 +225,16 @@ TEST(behind_the_end_of_a_file_there_is_nothing)
 TEST(a_file_that_is_not_there_is_named)
 {
 	CLIENT("0.6.13", NULL,
-	       { "GET /files", JSON_ANSWER("404", "", "{\"code\":404,\"message\":\"path '/x' does not exist\"}") });
+	       { "GET /files",
+	         JSON_ANSWER("404", "",
+	                     "{\"code\":404,\"message\":\"path '/x' does not exist\"}") });
 	struct envd_end end = end_at(&g);
 
 	envd_read(c.envd, "/x", 0, 0, on_data, &end, NULL);
 	wait_done(&c, &g);
 	assert_int_equal(g.failure.class, FAIL_NOT_FOUND);
 	assert_string_equal(g.failure.err.msg,
-			    "download: not found (HTTP 404: path '/x' does not exist)");
+	                    "download: not found (HTTP 404: path '/x' does not exist)");
 }
 
 /* --- writing --- */
@@ -253,11 +257,12 @@ TEST(several_files_go_in_one_multipart_request)
 	assert_non_null(type);
 	snprintf(boundary, sizeof(boundary), "%.32s", strchr(type, '=') + 1);
 	snprintf(want, sizeof(want),
-		 "\r\n\r\n--%s\r\nContent-Disposition: form-data; name=\"file\"; filename=\"/tmp/worker\"\r\n"
-		 "Content-Type: application/octet-stream\r\n\r\nabcde\r\n--%s\r\n"
-		 "Content-Disposition: form-data; name=\"file\"; filename=\"/tmp/package\"\r\n"
-		 "Content-Type: application/octet-stream\r\n\r\nfgh\r\n--%s--\r\n",
-		 boundary, boundary, boundary);
+	         "\r\n\r\n--%s\r\nContent-Disposition: form-data; name=\"file\"; "
+	         "filename=\"/tmp/worker\"\r\n"
+	         "Content-Type: application/octet-stream\r\n\r\nabcde\r\n--%s\r\n"
+	         "Content-Disposition: form-data; name=\"file\"; filename=\"/tmp/package\"\r\n"
+	         "Content-Type: application/octet-stream\r\n\r\nfgh\r\n--%s--\r\n",
+	         boundary, boundary, boundary);
 	assert_non_null(strstr(asked, want));
 }
 
@@ -284,15 +289,18 @@ TEST(a_put_is_an_upload_beside_the_place_and_a_compose)
 	wait_done(&c, &g);
 	assert_false(g.failed);
 	assert_int_equal(g.bytes, 26);
-	assert_non_null(strstr(script_asked("POST /files?", 0), "\r\n\r\nabcdefghijklmnopqrstuvwxyz"));
-	assert_non_null(strstr(script_asked("POST /files/compose", 0),
-			       "\r\n\r\n{\"source_paths\":[\"/opt/f.u7.part0\"],\"destination\":\"/opt/f\"}"));
+	assert_non_null(
+		strstr(script_asked("POST /files?", 0), "\r\n\r\nabcdefghijklmnopqrstuvwxyz"));
+	assert_non_null(strstr(
+		script_asked("POST /files/compose", 0),
+		"\r\n\r\n{\"source_paths\":[\"/opt/f.u7.part0\"],\"destination\":\"/opt/f\"}"));
 }
 
 TEST(large_files_go_in_parts_and_only_what_broke_off_is_sent_again)
 {
 	CLIENT("0.6.13", NULL, { "POST /files?path=/f.u7.part0 ", WRITTEN },
-	       { "POST /files?path=/f.u7.part1 ", CUT }, { "POST /files?path=/f.u7.part1 ", WRITTEN },
+	       { "POST /files?path=/f.u7.part1 ", CUT },
+	       { "POST /files?path=/f.u7.part1 ", WRITTEN },
 	       { "POST /files?path=/f.u7.part2 ", WRITTEN },
 	       { "POST /files/compose ", JSON_ANSWER("200", "", "{}") });
 	struct envd_file f = { "/f", c.fd, 0, (33 << 20) + 1 };
@@ -306,7 +314,7 @@ TEST(large_files_go_in_parts_and_only_what_broke_off_is_sent_again)
 	assert_int_equal(script_count("POST /files?path=/f.u7.part1 "), 2);
 	assert_int_equal(script_count("POST /files?path=/f.u7.part2 "), 1);
 	assert_non_null(strstr(script_asked("POST /files/compose", 0),
-			       "[\"/f.u7.part0\",\"/f.u7.part1\",\"/f.u7.part2\"]"));
+	                       "[\"/f.u7.part0\",\"/f.u7.part1\",\"/f.u7.part2\"]"));
 	for (int i = 0; i < script->n_asked; i++)
 		if (strstr(script->asked[i].text, "part2 "))
 			assert_int_equal(script->asked[i].body_len, (1 << 20) + 1);
@@ -315,8 +323,10 @@ TEST(large_files_go_in_parts_and_only_what_broke_off_is_sent_again)
 TEST(a_resumed_put_sends_what_is_missing)
 {
 	CLIENT("0.6.13", NULL,
-	       { "POST /filesystem.Filesystem/Stat ", JSON_ANSWER("200", "", "{\"entry\":{\"size\":\"16777216\"}}") },
-	       { "POST /filesystem.Filesystem/Stat ", JSON_ANSWER("200", "", "{\"entry\":{\"size\":\"16777216\"}}") },
+	       { "POST /filesystem.Filesystem/Stat ",
+	         JSON_ANSWER("200", "", "{\"entry\":{\"size\":\"16777216\"}}") },
+	       { "POST /filesystem.Filesystem/Stat ",
+	         JSON_ANSWER("200", "", "{\"entry\":{\"size\":\"16777216\"}}") },
 	       { "POST /files?path=/f.u7.part1 ", WRITTEN },
 	       { "POST /files/compose ", JSON_ANSWER("200", "", "{}") });
 	struct envd_file f = { "/f", c.fd, 0, (16 << 20) + 9 };
@@ -332,8 +342,10 @@ TEST(a_resumed_put_sends_what_is_missing)
 
 TEST(a_compose_whose_answer_was_lost_is_checked_and_not_repeated)
 {
-	CLIENT("0.6.13", NULL, { "POST /files?path=/f.u7.part0 ", WRITTEN }, { "POST /files/compose ", CUT },
-	       { "POST /filesystem.Filesystem/Stat ", JSON_ANSWER("200", "", "{\"entry\":{\"size\":\"26\"}}") });
+	CLIENT("0.6.13", NULL, { "POST /files?path=/f.u7.part0 ", WRITTEN },
+	       { "POST /files/compose ", CUT },
+	       { "POST /filesystem.Filesystem/Stat ",
+	         JSON_ANSWER("200", "", "{\"entry\":{\"size\":\"26\"}}") });
 	struct envd_file f = { "/f", c.fd, 0, 26 };
 	struct envd_end end = end_at(&g);
 
@@ -347,7 +359,8 @@ TEST(a_compose_whose_answer_was_lost_is_checked_and_not_repeated)
 TEST(a_put_that_fails_leaves_no_parts)
 {
 	CLIENT("0.6.13", NULL,
-	       { "POST /files?path=/f.u7.part0 ", JSON_ANSWER("507", "", "{\"code\":507,\"message\":\"not enough disk\"}") },
+	       { "POST /files?path=/f.u7.part0 ",
+	         JSON_ANSWER("507", "", "{\"code\":507,\"message\":\"not enough disk\"}") },
 	       { "POST /filesystem.Filesystem/Remove ", JSON_ANSWER("200", "", "{}") });
 	struct envd_file f = { "/f", c.fd, 0, 26 };
 	struct envd_end end = end_at(&g);
@@ -376,7 +389,7 @@ TEST(an_old_envd_gets_multipart_and_a_rename)
 	assert_false(g.failed);
 	assert_non_null(strstr(script_asked("POST /files?", 0), "filename=\"/f.u7.part0\""));
 	assert_non_null(strstr(script_asked("POST /filesystem", 0),
-			       "{\"source\":\"/f.u7.part0\",\"destination\":\"/f\"}"));
+	                       "{\"source\":\"/f.u7.part0\",\"destination\":\"/f\"}"));
 }
 
 /* --- processes --- */
@@ -421,15 +434,15 @@ static struct envd_process *start(struct client *c, struct got *g, uint32_t time
 }
 
 #define STARTED "{\"event\":{\"start\":{\"pid\":42}}}\n"
-#define HELLO "{\"event\":{\"data\":{\"stdout\":\"aGVsbG8=\"}}}\n"
+#define HELLO   "{\"event\":{\"data\":{\"stdout\":\"aGVsbG8=\"}}}\n"
 
 TEST(a_process_is_started_watched_and_ends)
 {
 	const char *asked;
 	CLIENT("0.6.13", "user",
-	       { "POST /process.Process/Start ",
-		 STREAM STARTED HELLO "{\"event\":{\"keepalive\":{}}}\n{\"event\":{\"data\":{\"stderr\":\"b2g=\"}}}\n"
-		 "{\"event\":{\"end\":{\"exited\":true,\"status\":\"exit status 0\"}}}\n={}" });
+	       { "POST /process.Process/Start ", STREAM STARTED HELLO
+	         "{\"event\":{\"keepalive\":{}}}\n{\"event\":{\"data\":{\"stderr\":\"b2g=\"}}}\n"
+	         "{\"event\":{\"end\":{\"exited\":true,\"status\":\"exit status 0\"}}}\n={}" });
 
 	start(&c, &g, 0);
 	wait_done(&c, &g);
@@ -437,7 +450,7 @@ TEST(a_process_is_started_watched_and_ends)
 	assert_int_equal(g.pid, 42);
 	assert_string_equal(buf_cstr(&g.data, NULL), "hello");
 	assert_string_equal(buf_cstr(&g.err_data, NULL), "oh");
-	assert_int_equal(g.exit.code, 0);	/* left out on the wire */
+	assert_int_equal(g.exit.code, 0); /* left out on the wire */
 	assert_true(g.exit.exited);
 	asked = script_asked("POST", 0);
 	assert_non_null(strstr(asked, "\r\nContent-Type: application/connect+json\r\n"));
@@ -447,8 +460,9 @@ TEST(a_process_is_started_watched_and_ends)
 	assert_null(strcasestr(asked, "Encoding"));
 	asked = strstr(asked, "\r\n\r\n") + 4;
 	assert_memory_equal(asked, "\0\0\0\0", 4);
-	assert_string_equal(asked + 5, "{\"process\":{\"cmd\":\"/bin/sh\",\"args\":[\"-c\",\"echo hi\"],"
-				       "\"envs\":{\"A\":\"b \\\"c\\\"\"},\"cwd\":\"/tmp\"},\"stdin\":false}");
+	assert_string_equal(asked + 5,
+	                    "{\"process\":{\"cmd\":\"/bin/sh\",\"args\":[\"-c\",\"echo hi\"],"
+	                    "\"envs\":{\"A\":\"b \\\"c\\\"\"},\"cwd\":\"/tmp\"},\"stdin\":false}");
 	assert_int_equal((uint8_t)asked[4], strlen(asked + 5));
 }
 
@@ -456,7 +470,8 @@ TEST(a_time_limit_is_sent_only_when_there_is_one)
 {
 	CLIENT("0.6.13", NULL,
 	       { "POST /process.Process/Start ",
-		 STREAM STARTED "={\"error\":{\"code\":\"deadline_exceeded\",\"message\":\"context deadline exceeded\"}}" });
+	         STREAM STARTED "={\"error\":{\"code\":\"deadline_exceeded\",\"message\":\"context "
+	                        "deadline exceeded\"}}" });
 
 	start(&c, &g, 1500);
 	wait_done(&c, &g);
@@ -468,10 +483,11 @@ TEST(a_time_limit_is_sent_only_when_there_is_one)
 TEST(a_signal_and_a_code_are_told_apart)
 {
 	CLIENT("0.6.13", NULL,
+	       { "POST /process.Process/Start ", STREAM STARTED
+	         "{\"event\":{\"end\":{\"exitCode\":-1,\"status\":\"signal: killed\"}}}\n={}" },
 	       { "POST /process.Process/Start ",
-		 STREAM STARTED "{\"event\":{\"end\":{\"exitCode\":-1,\"status\":\"signal: killed\"}}}\n={}" },
-	       { "POST /process.Process/Start ",
-		 STREAM STARTED "{\"event\":{\"end\":{\"exitCode\":3,\"exited\":true,\"status\":\"exit status 3\"}}}\n={}" });
+	         STREAM STARTED "{\"event\":{\"end\":{\"exitCode\":3,\"exited\":true,\"status\":"
+	                        "\"exit status 3\"}}}\n={}" });
 
 	start(&c, &g, 0);
 	wait_done(&c, &g);
@@ -501,7 +517,7 @@ TEST(a_stream_without_its_end_was_dropped_even_after_the_process_ended)
 		assert_false(g.has_exit);
 		assert_int_equal(g.failure.class, FAIL_CUT);
 		assert_int_equal(g.failure.err.admitted, ADMITTED_UNKNOWN);
-		assert_int_equal(script->n_asked, 1);	/* never started twice */
+		assert_int_equal(script->n_asked, 1); /* never started twice */
 	}
 }
 
@@ -517,11 +533,16 @@ TEST(an_end_without_the_process_ending_is_no_success)
 
 TEST(answers_that_are_no_streams_keep_their_meaning)
 {
-	static const struct { const char *answer; enum fail_class class; } rows[] = {
-		{ JSON_ANSWER("401", "", "{\"code\":401,\"message\":\"unauthorized access\"}"), FAIL_KEY },
+	static const struct {
+		const char *answer;
+		enum fail_class class;
+	} rows[] = {
+		{ JSON_ANSWER("401", "", "{\"code\":401,\"message\":\"unauthorized access\"}"),
+		  FAIL_KEY },
 		{ JSON_ANSWER("502", "", GONE), FAIL_GONE },
 		{ "HTTP/1.1 200 OK\r\n\r\n<html>", FAIL_PROTOCOL },
-		{ STREAM "={\"error\":{\"code\":\"invalid_argument\",\"message\":\"cwd '/x' does not exist\"}}",
+		{ STREAM "={\"error\":{\"code\":\"invalid_argument\",\"message\":\"cwd '/x' does "
+		         "not exist\"}}",
 		  FAIL_REQUEST },
 		{ STREAM "{\"event\":{\"data\":{\"stdout\":\"!\"}}}\n={}", FAIL_PROTOCOL },
 	};
@@ -541,9 +562,11 @@ TEST(one_that_runs_can_be_watched_again)
 {
 	CLIENT("0.6.13", NULL,
 	       { "POST /process.Process/Connect ",
-		 STREAM STARTED "{\"event\":{\"end\":{\"exitCode\":5,\"exited\":true}}}\n={}" },
+	         STREAM STARTED "{\"event\":{\"end\":{\"exitCode\":5,\"exited\":true}}}\n={}" },
 	       { "POST /process.Process/Connect ",
-		 JSON_ANSWER("404", "", "{\"code\":\"not_found\",\"message\":\"process with pid 42 not found\"}") });
+	         JSON_ANSWER("404", "",
+	                     "{\"code\":\"not_found\",\"message\":\"process with pid 42 not "
+	                     "found\"}") });
 	struct envd_hooks hooks = { &g, on_start, on_output, on_end };
 
 	envd_attach(c.envd, 42, &hooks, NULL);
@@ -558,7 +581,8 @@ TEST(one_that_runs_can_be_watched_again)
 TEST(who_stops_watching_is_not_called_any_more)
 {
 	struct envd_process *p;
-	CLIENT("0.6.13", NULL, { "POST /process.Process/Start ", STREAM STARTED "~\n" HELLO "!\n" });
+	CLIENT("0.6.13", NULL,
+	       { "POST /process.Process/Start ", STREAM STARTED "~\n" HELLO "!\n" });
 
 	p = start(&c, &g, 0);
 	run_for(&c, &g, 60);
@@ -580,7 +604,8 @@ static void detach_on_start(void *user, uint32_t pid)
 TEST(watching_may_stop_in_the_middle_of_a_message)
 {
 	struct envd_hooks hooks = { NULL, detach_on_start, on_output, on_end };
-	CLIENT("0.6.13", NULL, { "POST /process.Process/Connect ", STREAM STARTED HELLO HELLO "={}" });
+	CLIENT("0.6.13", NULL,
+	       { "POST /process.Process/Connect ", STREAM STARTED HELLO HELLO "={}" });
 
 	hooks.user = &g;
 	watched = envd_attach(c.envd, 42, &hooks, NULL);
@@ -592,7 +617,8 @@ TEST(watching_may_stop_in_the_middle_of_a_message)
 
 TEST(signals_input_and_its_end_are_calls)
 {
-	CLIENT("0.6.13", NULL, { "POST /process.Process/SendSignal ", JSON_ANSWER("200", "", "{}") },
+	CLIENT("0.6.13", NULL,
+	       { "POST /process.Process/SendSignal ", JSON_ANSWER("200", "", "{}") },
 	       { "POST /process.Process/SendInput ", JSON_ANSWER("200", "", "{}") },
 	       { "POST /process.Process/CloseStdin ", JSON_ANSWER("200", "", "{}") });
 	struct envd_end end = end_at(&g);
@@ -600,11 +626,13 @@ TEST(signals_input_and_its_end_are_calls)
 
 	envd_signal(c.envd, 42, SIGTERM, &end, NULL);
 	wait_done(&c, &g);
-	assert_non_null(strstr(script_asked("POST", 0), "{\"process\":{\"pid\":42},\"signal\":\"SIGNAL_SIGTERM\"}"));
+	assert_non_null(strstr(script_asked("POST", 0),
+	                       "{\"process\":{\"pid\":42},\"signal\":\"SIGNAL_SIGTERM\"}"));
 	g.n = 0;
 	envd_send_stdin(c.envd, 42, "hello", 5, &end, NULL);
 	wait_done(&c, &g);
-	assert_non_null(strstr(script_asked("POST", 1), "{\"process\":{\"pid\":42},\"input\":{\"stdin\":\"aGVsbG8=\"}}"));
+	assert_non_null(strstr(script_asked("POST", 1),
+	                       "{\"process\":{\"pid\":42},\"input\":{\"stdin\":\"aGVsbG8=\"}}"));
 	g.n = 0;
 	envd_close_stdin(c.envd, 42, &end, NULL);
 	wait_done(&c, &g);
@@ -620,7 +648,8 @@ TEST(what_an_old_envd_cannot_do_is_refused_by_version)
 	struct err e = ERR_INIT;
 
 	assert_null(envd_close_stdin(c.envd, 42, &end, &e));
-	assert_string_equal(e.msg, "envd 0.5.1 cannot close the standard input of a process: want 0.5.2");
+	assert_string_equal(e.msg,
+	                    "envd 0.5.1 cannot close the standard input of a process: want 0.5.2");
 }
 
 static int teardown(void **state)

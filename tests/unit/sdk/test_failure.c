@@ -27,10 +27,13 @@ static const struct {
 	{ FAIL_AT_API, 429, SAID(429, "Rate limit exceeded"), FAIL_RATE, 4 },
 	{ FAIL_AT_API, 429, "<html><head><title>429 Too Many Requests</title>", FAIL_RATE, 4 },
 	{ FAIL_AT_API, 404, SAID(404, "template 'nope' not found"), FAIL_TEMPLATE, 3 },
-	{ FAIL_AT_API, 404, SAID(404, "tag 'x' does not exist for template 'base'"), FAIL_TEMPLATE, 3 },
-	{ FAIL_AT_API, 403, SAID(403, "you don't have access to template 'theirs'"), FAIL_TEMPLATE, 3 },
+	{ FAIL_AT_API, 404, SAID(404, "tag 'x' does not exist for template 'base'"), FAIL_TEMPLATE,
+	  3 },
+	{ FAIL_AT_API, 403, SAID(403, "you don't have access to template 'theirs'"), FAIL_TEMPLATE,
+	  3 },
 	{ FAIL_AT_API, 404,
-	  SAID(404, "Sandbox \\\"i0\\\" doesn't exist or you don't have access to it"), FAIL_GONE, 6 },
+	  SAID(404, "Sandbox \\\"i0\\\" doesn't exist or you don't have access to it"), FAIL_GONE,
+	  6 },
 	{ FAIL_AT_API, 404, "404 page not found", FAIL_NO_ROUTE, 10 },
 	{ FAIL_AT_API, 405, "", FAIL_NO_ROUTE, 10 },
 	{ FAIL_AT_API, 400, SAID(400, "Timeout cannot be greater than 1 hours"), FAIL_POLICY, 10 },
@@ -39,8 +42,10 @@ static const struct {
 	{ FAIL_AT_API, 409, SAID(409, "Sandbox \\\"i0\\\" is being paused"), FAIL_CONFLICT, 2 },
 	{ FAIL_AT_API, 503, SAID(503, "Failed to place sandbox: not enough capacity"),
 	  FAIL_NO_CAPACITY, 3 },
-	{ FAIL_AT_API, 503, "{\"code\":503,\"message\":\"x\",\"error_code\":"
-			    "\"sandbox_no_compatible_node\"}", FAIL_NO_CAPACITY, 3 },
+	{ FAIL_AT_API, 503,
+	  "{\"code\":503,\"message\":\"x\",\"error_code\":"
+	  "\"sandbox_no_compatible_node\"}",
+	  FAIL_NO_CAPACITY, 3 },
 	{ FAIL_AT_API, 504, SAID(504, "Failed to place sandbox: placement timed out after 3"),
 	  FAIL_NO_CAPACITY, 3 },
 	{ FAIL_AT_API, 504, "upstream request timeout", FAIL_TIMEOUT, 5 },
@@ -48,17 +53,22 @@ static const struct {
 	{ FAIL_AT_API, 500, SAID(500, "Failed to create sandbox"), FAIL_SERVER, 3 },
 	{ FAIL_AT_API, 502, "<html><title>502 Server Error</title></html>", FAIL_SERVER, 3 },
 	{ FAIL_AT_SANDBOX, 502,
-	  "{\"sandboxId\":\"i0\",\"message\":\"The sandbox was not found\",\"code\":502}", FAIL_GONE, 6 },
-	{ FAIL_AT_SANDBOX, 502, "{\"sandboxId\":\"i0\",\"message\":\"The sandbox is running but port is "
-				"not open\",\"port\":49999,\"code\":502}", FAIL_PORT_CLOSED, 6 },
+	  "{\"sandboxId\":\"i0\",\"message\":\"The sandbox was not found\",\"code\":502}",
+	  FAIL_GONE, 6 },
+	{ FAIL_AT_SANDBOX, 502,
+	  "{\"sandboxId\":\"i0\",\"message\":\"The sandbox is running but port is "
+	  "not open\",\"port\":49999,\"code\":502}",
+	  FAIL_PORT_CLOSED, 6 },
 	{ FAIL_AT_SANDBOX, 502, "<html><title>502</title>", FAIL_SERVER, 3 },
 	{ FAIL_AT_SANDBOX, 401, SAID(401, "unauthorized access, please provide"), FAIL_KEY, 8 },
-	{ FAIL_AT_SANDBOX, 403, SAID(403, "Sandbox is secured with traffic access token."), FAIL_KEY, 8 },
+	{ FAIL_AT_SANDBOX, 403, SAID(403, "Sandbox is secured with traffic access token."),
+	  FAIL_KEY, 8 },
 	{ FAIL_AT_SANDBOX, 404, SAID(404, "path '/x' does not exist"), FAIL_NOT_FOUND, 2 },
 	{ FAIL_AT_SANDBOX, 404, "404 page not found", FAIL_NO_ROUTE, 10 },
 	{ FAIL_AT_SANDBOX, 507, SAID(507, "not enough disk space"), FAIL_NO_SPACE, 10 },
-	{ FAIL_AT_SANDBOX, 404, "{\"code\":\"not_found\",\"message\":\"process with pid 9 not found\"}",
-	  FAIL_NOT_FOUND, 2 },
+	{ FAIL_AT_SANDBOX, 404,
+	  "{\"code\":\"not_found\",\"message\":\"process with pid 9 not found\"}", FAIL_NOT_FOUND,
+	  2 },
 	{ FAIL_AT_SANDBOX, 503, "{\"code\":\"unavailable\"}", FAIL_GONE, 6 },
 	{ FAIL_AT_SANDBOX, 400, "{\"code\":\"out_of_range\",\"message\":\"x\"}", FAIL_REQUEST, 3 },
 	{ FAIL_AT_SANDBOX, 500, "{\"code\":\"never_heard_of\"}", FAIL_SERVER, 3 },
@@ -72,10 +82,10 @@ TEST(every_answer_has_its_class_and_its_exit_code)
 		struct failure f;
 
 		failure_of_answer(answers[i].where, "try", answers[i].status, answers[i].body,
-				  strlen(answers[i].body), NULL, &f);
+		                  strlen(answers[i].body), NULL, &f);
 		if (f.class != answers[i].class || err_exit(f.err.code) != answers[i].exit)
 			fail_msg("%d %s: %s, exit %d", answers[i].status, answers[i].body,
-				 fail_name(f.class), err_exit(f.err.code));
+			         fail_name(f.class), err_exit(f.err.code));
 		assert_int_equal(f.status, answers[i].status);
 	}
 }
@@ -107,9 +117,18 @@ TEST(only_what_may_have_been_carried_out_is_open)
 
 TEST(retry_after_counts_in_seconds)
 {
-	static const struct { const char *text; bool has; uint32_t ms; } rows[] = {
-		{ "3", true, 3000 }, { "0", true, 0 }, { NULL, false, 0 }, { "", false, 0 },
-		{ "-1", false, 0 }, { "5x", false, 0 }, { "Fri, 31 Dec 1999 23:59:59 GMT", false, 0 },
+	static const struct {
+		const char *text;
+		bool has;
+		uint32_t ms;
+	} rows[] = {
+		{ "3", true, 3000 },
+		{ "0", true, 0 },
+		{ NULL, false, 0 },
+		{ "", false, 0 },
+		{ "-1", false, 0 },
+		{ "5x", false, 0 },
+		{ "Fri, 31 Dec 1999 23:59:59 GMT", false, 0 },
 		{ "99999999999999999999", false, 0 },
 	};
 
@@ -190,19 +209,19 @@ TEST(the_breaker_opens_after_failures_in_a_row_and_probes)
 		assert_int_equal(breaker_ask(&b, 0), 0);
 		breaker_report(&b, 0, false);
 	}
-	breaker_report(&b, 0, true);	/* not in a row */
+	breaker_report(&b, 0, true); /* not in a row */
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(breaker_ask(&b, 100), 0);
 		breaker_report(&b, 100, false);
 	}
 	assert_int_equal(breaker_ask(&b, 600), 500);
-	assert_int_equal(breaker_ask(&b, 1100), 0);	/* the probe */
-	assert_int_not_equal(breaker_ask(&b, 1100), 0);	/* and only one */
+	assert_int_equal(breaker_ask(&b, 1100), 0);     /* the probe */
+	assert_int_not_equal(breaker_ask(&b, 1100), 0); /* and only one */
 	breaker_report(&b, 1200, false);
-	assert_int_equal(breaker_ask(&b, 1200), 2000);	/* longer now */
+	assert_int_equal(breaker_ask(&b, 1200), 2000); /* longer now */
 	assert_int_equal(breaker_ask(&b, 3200), 0);
 	breaker_report(&b, 3200, false);
-	assert_int_equal(breaker_ask(&b, 3200), 3000);	/* up to the bound */
+	assert_int_equal(breaker_ask(&b, 3200), 3000); /* up to the bound */
 	assert_int_equal(breaker_ask(&b, 6200), 0);
 	breaker_forget(&b);
 	assert_int_equal(breaker_ask(&b, 6200), 0);
@@ -226,11 +245,11 @@ TEST(the_bucket_allows_a_burst_and_then_its_rate)
 	for (; now < 5100 + 10000; now++)
 		taken += bucket_take(&b, now) == 0;
 	assert_in_range(taken, 98, 102);
-	now += 1000000;	/* idle: no more than a burst piles up */
+	now += 1000000; /* idle: no more than a burst piles up */
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(bucket_take(&b, now), 0);
 	assert_int_not_equal(bucket_take(&b, now), 0);
-	assert_int_not_equal(bucket_take(&b, now - 500), 0);	/* the clock does not run back */
+	assert_int_not_equal(bucket_take(&b, now - 500), 0); /* the clock does not run back */
 }
 
 int main(void)

@@ -73,7 +73,7 @@ static void answer_sum(int fd, size_t len)
 	}
 	snprintf(body, sizeof(body), "%zu %lu", len, sum);
 	snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s",
-		 strlen(body), body);
+	         strlen(body), body);
 	say(fd, text);
 }
 
@@ -112,21 +112,21 @@ static bool serve_one(int fd, const char *head, int served)
 	}
 	if (strstr(head, " /headers ")) {
 		say(fd, "HTTP/1.1 429 Too Many\r\nRetry-After:  7 \r\nretry-AFTER-x: 9\r\n"
-			"Content-Length: 4\r\n\r\nnope");
+		        "Content-Length: 4\r\n\r\nnope");
 		return true;
 	}
 	if (strstr(head, " /moved ")) {
 		say(fd, "HTTP/1.1 302 Found\r\nLocation: /sum\r\nContent-Length: 0\r\n\r\n");
 		return true;
 	}
-	if (strstr(head, " /once ")) {	/* closes a connection that is used a second time */
+	if (strstr(head, " /once ")) { /* closes a connection that is used a second time */
 		if (served)
 			return false;
 		say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
 		return true;
 	}
 	snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%.200s",
-		 strlen(head) < 200 ? strlen(head) : 200, head);
+	         strlen(head) < 200 ? strlen(head) : 200, head);
 	say(fd, text);
 	return true;
 }
@@ -182,7 +182,7 @@ static int stop_server(void **state)
 /* --- a client and what came of its calls --- */
 
 struct got {
-	int n;		/* how many times on_done came */
+	int n; /* how many times on_done came */
 	enum http_end end;
 	int status;
 	char body[512];
@@ -191,7 +191,7 @@ struct got {
 	struct buf data;
 	struct http_call *call;
 	struct http *http;
-	int cancel_at;	/* bytes of data, then on_data cancels the call */
+	int cancel_at; /* bytes of data, then on_data cancels the call */
 };
 
 struct client {
@@ -263,11 +263,11 @@ static void run_for(struct client *c, const struct got *g, int ms)
 static struct http_request request(const char *method, const char *path, struct got *g)
 {
 	return (struct http_request){ .method = method,
-				      .url = url(path),
-				      .max_body = 500,
-				      .deadline_ms = 10000,
-				      .on_done = on_done,
-				      .user = g };
+		                      .url = url(path),
+		                      .max_body = 500,
+		                      .deadline_ms = 10000,
+		                      .on_done = on_done,
+		                      .user = g };
 }
 
 static void start(struct client *c, struct http_request r)
@@ -330,9 +330,9 @@ TEST(a_body_of_memory_and_file_ranges_arrives_whole)
 	auto_close int fd = openat(t.fd, "f", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	static uint8_t block[1 << 20];
 	unsigned long sum = 3 * 'a' + 2 * 'b';
-	struct http_part parts[] = {
-		{ "aaa", -1, 0, 3 }, { NULL, fd, 10, 3 * sizeof(block) - 10 }, { "bb", -1, 0, 2 }
-	};
+	struct http_part parts[] = { { "aaa", -1, 0, 3 },
+		                     { NULL, fd, 10, 3 * sizeof(block) - 10 },
+		                     { "bb", -1, 0, 2 } };
 	struct http_request r = request("POST", "/sum", &g);
 	char want[64];
 
@@ -536,7 +536,7 @@ TEST(a_call_that_must_be_fresh_is_not_repeated_on_a_dead_connection)
 	struct http_request r = request("POST", "/once", &fresh);
 
 	call(&c, request("POST", "/once", &first));
-	call(&c, request("POST", "/once", &again));	/* libcurl repeats it by itself */
+	call(&c, request("POST", "/once", &again)); /* libcurl repeats it by itself */
 	assert_int_equal(again.status, 200);
 	assert_int_equal(http_connections(c.http), 2);
 	r.fresh = true;
@@ -555,7 +555,7 @@ TEST(after_a_cut_the_next_call_has_a_connection_of_its_own)
 	assert_int_equal(cut.end, HTTP_CUT);
 	call(&c, request("GET", "/plain", &next));
 	run_for(&c, &slow, 5000);
-	assert_int_equal(slow.end, HTTP_ANSWERED);	/* what was under way goes on */
+	assert_int_equal(slow.end, HTTP_ANSWERED); /* what was under way goes on */
 	assert_int_equal(http_connections(c.http), 3);
 }
 
@@ -572,8 +572,9 @@ TEST(traces_show_headers_without_their_secrets)
 {
 	struct client c CLEANUP(client_free) = client_new(trace);
 	struct got g = { 0 };
-	static const char *const headers[] = { "X-API-Key: e2b_0123", "Authorization: Basic dXNlcjo=",
-					       "X-Access-Token: feed", "X-Plain: seen", NULL };
+	static const char *const headers[] = { "X-API-Key: e2b_0123",
+		                               "Authorization: Basic dXNlcjo=",
+		                               "X-Access-Token: feed", "X-Plain: seen", NULL };
 	struct http_request r = request("GET", "/sum?signature=v1_abc&path=/a", &g);
 
 	traced[0] = 0;
@@ -596,7 +597,8 @@ TEST(lines_are_redacted_by_the_names_in_them)
 		{ "e2b-sandbox-id: i1", "e2b-sandbox-id: i1" },
 		{ "Set-Cookie: a=b", "Set-Cookie: ***" },
 		{ "proxy-authorization: y", "proxy-authorization: ***" },
-		{ "GET /f?a=1&access_token=2&b HTTP/1.1", "GET /f?a=1&access_token=***&b HTTP/1.1" },
+		{ "GET /f?a=1&access_token=2&b HTTP/1.1",
+		  "GET /f?a=1&access_token=***&b HTTP/1.1" },
 		{ "GET /f?t=10:30 HTTP/1.1", "GET /f?t=10:30 HTTP/1.1" },
 		{ "HTTP/1.1 200 OK", "HTTP/1.1 200 OK" },
 		{ "", "" },
