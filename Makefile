@@ -79,6 +79,8 @@ gnu_cflags	+= -O2 $(sections) -D_FORTIFY_SOURCE=2 -fstack-clash-protection \
 endif
 libs		:= -lwebsockets -larchive -lcjson -lnettle -lzstd
 gnu_libs	:= $(libs) -lyaml -lm
+# The mock cloud alone serves HTTP.
+e2b_libs	:= -lmicrohttpd -lz
 
 # musl: the worker. Its gcc wrapper cannot link static-pie by itself.
 musl		:= build/deps/$(ARCH)-linux-musl
@@ -148,7 +150,7 @@ $(O)/farstep: $(O)/gnu/proxy/main.o $(O)/gnu/cmd.a $(O)/gnu/proxy.a $(O)/gnu/pro
 $(O)/farstep-chaos: $(O)/gnu/mocks/chaos/main.o $(O)/gnu/chaos.a $(O)/gnu/protocol.a
 	$(call link)
 $(O)/farstep-mock-e2b: $(O)/gnu/mocks/e2b/main.o $(O)/gnu/e2b.a $(O)/gnu/protocol.a
-	$(call link)
+	$(call link,$(e2b_libs))
 
 ifeq ($(O),build)
 # The .debug twin keeps the symbols for a debugger and core files.
@@ -190,14 +192,14 @@ unit_sdk	:= $(O)/gnu/proxy.a $(O)/gnu/protocol.a
 unit_mocks	:= $(O)/gnu/chaos.a $(O)/gnu/e2b.a $(O)/gnu/protocol.a
 define unit_rule
 $(O)/tests/unit/$(1)/%: $(O)/gnu/tests/unit/$(1)/%.o $$(unit_$(1))
-	$$(call link,-lcmocka)
+	$$(call link,-lcmocka $$(if $$(filter mocks,$(1)),$$(e2b_libs)))
 endef
 $(foreach s,protocol worker proxy sdk mocks,$(eval $(call unit_rule,$(s))))
 
 everything	:= $(O)/gnu/cmd.a $(O)/gnu/proxy.a $(O)/gnu/worker.a $(O)/gnu/chaos.a $(O)/gnu/e2b.a \
 		   $(O)/gnu/protocol.a
 $(O)/tests/bench/%: $(O)/gnu/tests/bench/%.o $(everything)
-	$(call link)
+	$(call link,$(e2b_libs))
 
 bench: all $(bench)
 	$(Q)BUILD=$(CURDIR)/$(O) python3 tests/bench/run.py

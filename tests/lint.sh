@@ -115,6 +115,8 @@ check_libraries() {
 		archive_entry\.h (unpack|package)\.c
 		cJSON\.h protocol/base/json[a-z_]*\.[ch]
 		yaml\.h (yaml|yaml_json|plan|plan_needs)\.c|osiris\.h
+		microhttpd\.h mocks/e2b/http\.c
+		zlib\.h mocks/e2b/gzip\.c
 	END
 }
 
