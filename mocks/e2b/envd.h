@@ -12,6 +12,7 @@
  *   --default-user NAME     for requests that name none ("user"; envd from 0.4.0)
  *   --default-workdir DIR   for relative paths and processes, in place of the user's home
  *   --env NAME=VALUE        global environment of every process; may be given several times
+ *   --passwd FILE           the user table (/etc/passwd)
  *   --fault SPEC            see below; may be given several times
  *   --with-parent           ends when standard input closes
  *

@@ -23,7 +23,7 @@
 #include "protocol/base/log.h"
 
 enum {
-	POOL_BYTES = 2 * HTTP_HEAD_MAX,		/* of a connection; what the head leaves is buffer */
+	POOL_BYTES = 2 * HTTP_HEAD_MAX,	/* of a connection; the head and the buffers */
 	READER_BLOCK = 64 * 1024,
 };
 
@@ -64,7 +64,7 @@ struct http {
 	bool ended, aborted;
 	bool told_full;
 
-	void (*on_open)(struct http_tunnel *t, void *arg, int fd, const uint8_t *extra, size_t n);
+	http_on_open *on_open;
 	void *open_arg;
 
 	struct http *next, **at;
@@ -555,9 +555,7 @@ static void on_upgrade(void *arg, struct MHD_Connection *conn __attribute__((unu
 	h->on_open(t, h->open_arg, fd, (const uint8_t *)extra, n);
 }
 
-int http_upgrade(struct http *h, void (*on_open)(struct http_tunnel *t, void *arg, int fd,
-						 const uint8_t *extra, size_t n), void *arg,
-		 struct err *e)
+int http_upgrade(struct http *h, http_on_open *on_open, void *arg, struct err *e)
 {
 	if (h->status)
 		return err_set(e, ERR_STATE, 0, "http: an answer was given already");

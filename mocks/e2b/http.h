@@ -81,8 +81,8 @@ void http_take_on(struct http *h);
 
 /* --- the answer --- */
 
-/* For the head that http_start sends; the values are copied.  Length, transfer encoding and date
- * are the server's business and ignored here.  ERR_LIMIT over HTTP_HEAD_MAX. */
+/* For the head that http_start sends; the values are copied.  Length, transfer encoding, date and
+ * connection are the server's business and ignored here.  ERR_LIMIT over HTTP_HEAD_MAX. */
 int http_add(struct http *h, const char *name, const char *value, struct err *e);
 /* Once a request; length in bytes or HTTP_LENGTH_UNKNOWN.  If it is known, exactly so many
  * must be written before http_end (else the connection ends early, as http_abort does). */
@@ -101,13 +101,13 @@ void http_reply(struct http *h, int status, const char *type, const void *p, siz
 /* --- upgrade --- */
 
 struct http_tunnel;
+typedef void http_on_open(struct http_tunnel *t, void *arg, int fd, const uint8_t *extra,
+			  size_t n);
 /* Answers 101 with what http_add has ("Connection: Upgrade" is added) in place of http_start;
  * then on_open gets the socket (non-blocking, borrowed until http_tunnel_close) and what the
  * client sent behind its request.  on_close comes after http_tunnel_close, or when the client left
  * before on_open.  Only for a request without a body that asked for an upgrade. */
-int http_upgrade(struct http *h, void (*on_open)(struct http_tunnel *t, void *arg, int fd,
-						 const uint8_t *extra, size_t n), void *arg,
-		 struct err *e);
+int http_upgrade(struct http *h, http_on_open *on_open, void *arg, struct err *e);
 void http_tunnel_close(struct http_tunnel *t);	/* stop watching the socket first */
 /* What to call when http_server_free ends the tunnel; after it, t is gone. */
 void http_tunnel_on_end(struct http_tunnel *t, void (*on_end)(void *arg), void *arg);
