@@ -228,7 +228,7 @@ static bool end_if_over(struct proc *p)
 static bool reads_on(const struct proc *p)
 {
 	if (!p->watchers)
-		return envd_since(p->all->d, "0.5.19") || p->exited;
+		return envd_since(p->all->d, "0.5.19");
 	for (const struct proc_watcher *w = p->watchers; w; w = w->next)
 		if (w->full)
 			return false;

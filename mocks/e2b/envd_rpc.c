@@ -90,9 +90,9 @@ int rpc_send(struct rpc *r, const void *text, size_t n)
 	struct buf frame CLEANUP(buf_release);
 	struct err e = ERR_INIT;
 
+	buf_init(&frame, FRAME_MAX);
 	if (r->done)
 		return -1;
-	buf_init(&frame, FRAME_MAX);
 	if (put_message(r, text, n, &frame, &e) < 0) {
 		log_error("rpc %s: %s", r->method->path, e.msg);
 		break_off(r);
@@ -161,6 +161,7 @@ void rpc_fail(struct rpc *r, enum connect_code c, const char *fmt, ...)
 	char text[ERROR_TEXT];
 	va_list ap;
 
+	buf_init(&body, FRAME_MAX);
 	if (r->done)
 		return;
 	va_start(ap, fmt);
@@ -171,7 +172,6 @@ void rpc_fail(struct rpc *r, enum connect_code c, const char *fmt, ...)
 		return;
 	}
 	over(r);
-	buf_init(&body, FRAME_MAX);
 	connect_error(c, text, &body, NULL);
 	http_reply(r->h, connect_status(c), "application/json", buf_data(&body), buf_len(&body));
 }
