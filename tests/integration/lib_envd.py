@@ -28,15 +28,16 @@ class Stream:
 
     def __init__(self, conn, response):
         self.conn, self.r, self.status = conn, response, response.status
-        self.pings = 0
+        self.pings, self.buf = 0, bytearray()
 
     def read(self, n):
-        b = b""
-        while len(b) < n:
-            more = self.r.read(n - len(b))
+        while len(self.buf) < n:
+            more = self.r.read1(1 << 16)
             if not more:
                 return None
-            b += more
+            self.buf += more
+        b = bytes(self.buf[:n])
+        del self.buf[:n]
         return b
 
     def next(self):

@@ -152,7 +152,7 @@ s = e.start("sleep 0.2; echo x; sleep 0.1")
 watchers = [e.stream(P + "Connect", {"process": {"pid": s.pid}}) for _ in range(3)]
 ok(all(w.rest()["stdout"] == b"x\n" for w in [s] + watchers), "all who are attached get the output")
 
-s = e.start("head -c 50000000 /dev/zero; echo finished >&2")
+s = e.start("head -c 20000000 /dev/zero; echo finished >&2")
 fast = e.stream(P + "Connect", {"process": {"pid": s.pid}})
 fast.event()
 time.sleep(1)
