@@ -7,8 +7,10 @@
 int base64_put(const void *p, size_t n, struct buf *out, struct err *e)
 {
 	size_t len = BASE64_ENCODE_RAW_LENGTH(n);
-	uint8_t *to = buf_reserve(out, len, e);
+	uint8_t *to = len ? buf_reserve(out, len, e) : NULL;
 
+	if (len == 0)
+		return 0;
 	if (!to)
 		return -1;
 	base64_encode_raw((char *)to, n, p);

@@ -121,7 +121,8 @@ int envelope_feed(struct envelope_reader *r, const uint8_t *p, size_t n, size_t 
 	if (r->have < ENVELOPE_HEAD)
 		return 0;
 	if (get_u32(r->head + 1) > r->max)
-		return err_set(e, ERR_LIMIT, 0, "message size %lu is larger than configured max %zu",
+		return err_set(e, ERR_LIMIT, 0,
+			       "message size %lu is larger than configured max %zu",
 			       (unsigned long)get_u32(r->head + 1), r->max);
 	take = get_u32(r->head + 1) - buf_len(&r->message);
 	if (take > n - *used)

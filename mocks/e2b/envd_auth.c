@@ -186,8 +186,9 @@ int path_resolve(const struct envd *d, const struct user *u, const char *path, c
 	if (!*path && *d->default_workdir)
 		path = d->default_workdir;
 	if (path[0] == '~' && path[1] && path[1] != '/' && path[1] != '\\')
-		return err_set(e, ERR_INVALID_PARAMS, 0, "failed to expand path '%s' for user '%s': "
-			       "cannot expand user-specific home dir", path, u->name);
+		return err_set(e, ERR_INVALID_PARAMS, 0,
+			       "failed to expand path '%s' for user '%s': cannot expand "
+			       "user-specific home dir", path, u->name);
 	if (path[0] == '~')
 		n = snprintf(ret, PATH_MAX, "%s/%s", u->home, path + 1);
 	else if (path[0] == '/')
@@ -242,7 +243,8 @@ int path_make_dirs(const struct user *u, const char *path, struct err *e)
 		part[n] = 0;
 		if (n == 0 || stat(part, &st) == 0) {
 			if (n && !S_ISDIR(st.st_mode))
-				return err_set(e, ERR_INVALID_PARAMS, 0, "path is a file: %s", part);
+				return err_set(e, ERR_INVALID_PARAMS, 0, "path is a file: %s",
+					       part);
 			continue;
 		}
 		if (errno != ENOENT)

@@ -170,8 +170,8 @@ static int take_one(struct taking *t, const char *key, const char *value)
 	size_t n = strlen(key);
 
 	if (n == 0 || n > METADATA_KEY_MAX)
-		return err_set(t->e, ERR_INVALID_PARAMS, 0, "metadata key of %zu bytes: want 1 to %d",
-			       n, METADATA_KEY_MAX);
+		return err_set(t->e, ERR_INVALID_PARAMS, 0,
+			       "metadata key of %zu bytes: want 1 to %d", n, METADATA_KEY_MAX);
 	for (size_t i = 0; i <= n; i++)
 		name[i] = (char)tolower((unsigned char)key[i]);
 	for (const char *p = value; *p; p++)

@@ -163,32 +163,28 @@ static time_t header_date(const struct http *h, const char *name)
 	return end && !*end ? timegm(&tm) : -1;
 }
 
-/* Is the coding named, and not with a weight of nothing? */
-static bool accepts(const char *header, const char *coding)
+/* What an Accept-Encoding says of a coding: 1 that it may be, 0 that it may not, -1 nothing. */
+static int accepts(const char *header, const char *coding)
 {
 	size_t n = strlen(coding);
 
 	for (const char *p = header; p && *p; p += strcspn(p, ","), p += *p == ',') {
+		const char *weight;
+
 		p += strspn(p, " \t");
-		if (strncasecmp(p, coding, n) == 0 && !strchr("abcdefghijklmnopqrstuvwxyz-", p[n] ? p[n] : ' '))
-			return !memmem(p, strcspn(p, ","), "q=0", 3) ||
-			       memmem(p, strcspn(p, ","), "q=0.", 4);
+		if (strncasecmp(p, coding, n) != 0 || !strchr(" \t,;", p[n]))
+			continue;
+		weight = memmem(p, strcspn(p, ","), "q=", 2);
+		return !weight || strtod(weight + 2, NULL) > 0;
 	}
-	return false;
+	return -1;
 }
 
 static bool refuses_identity(const char *header)
 {
-	for (const char *p = header; p && *p; p += strcspn(p, ","), p += *p == ',') {
-		size_t n;
+	int said = accepts(header, "identity");
 
-		p += strspn(p, " \t");
-		n = strcspn(p, ",");
-		if ((strncasecmp(p, "identity", 8) == 0 || *p == '*') && memmem(p, n, "q=0", 3) &&
-		    !memmem(p, n, "q=0.", 4))
-			return true;
-	}
-	return false;
+	return said == 0 || (said < 0 && accepts(header, "*") == 0);
 }
 
 /* --- the body --- */
@@ -332,7 +328,7 @@ static bool open_target(struct http *h, const char *path, int *fd, struct stat *
 
 static bool wants_gzip(const struct envd *d, const struct http *h)
 {
-	return envd_since(d, "0.5.3") && accepts(http_header(h, "Accept-Encoding"), "gzip") &&
+	return envd_since(d, "0.5.3") && accepts(http_header(h, "Accept-Encoding"), "gzip") == 1 &&
 	       !http_header(h, "Range") && !http_header(h, "If-Modified-Since") &&
 	       !http_header(h, "If-None-Match") && !http_header(h, "If-Range");
 }

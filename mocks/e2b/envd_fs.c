@@ -238,6 +238,18 @@ static void reply_listing(struct rpc *r, const char *dir, uint64_t depth)
 		rpc_reply(r, buf_data(&text), buf_len(&text));
 }
 
+static void fail_lookup(struct rpc *r, const char *path)
+{
+	int sys = errno;
+
+	if (sys == ENOENT)
+		rpc_fail(r, CONNECT_NOT_FOUND, "directory not found: lstat %s: %s", path,
+			 sys_text(sys));
+	else
+		rpc_fail(r, CONNECT_INTERNAL, "error resolving symlink: lstat %s: %s", path,
+			 sys_text(sys));
+}
+
 static void on_list_dir(struct rpc *r, const json *message)
 {
 	char path[PATH_MAX], real[PATH_MAX];
@@ -250,12 +262,10 @@ static void on_list_dir(struct rpc *r, const json *message)
 	if (json_opt_u64(message, "message", "depth", &depth, &e) < 0)
 		rpc_fail(r, CONNECT_INVALID_ARGUMENT, "%s", e.msg);
 	else if (!realpath(path, real) && errno == ELOOP)
-		rpc_fail(r, CONNECT_INVALID_ARGUMENT, "cyclic symlink or chain >255 links at \"%s\"",
-			 path);
+		rpc_fail(r, CONNECT_INVALID_ARGUMENT,
+			 "cyclic symlink or chain >255 links at \"%s\"", path);
 	else if (stat(path, &st) < 0)
-		rpc_fail(r, errno == ENOENT ? CONNECT_NOT_FOUND : CONNECT_INTERNAL, "%s: lstat %s: %s",
-			 errno == ENOENT ? "directory not found" : "error resolving symlink", path,
-			 sys_text(errno));
+		fail_lookup(r, path);
 	else if (!S_ISDIR(st.st_mode))
 		rpc_fail(r, CONNECT_INVALID_ARGUMENT, "path is not a directory: %s", path);
 	else

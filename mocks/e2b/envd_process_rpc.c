@@ -546,11 +546,13 @@ static struct input *input_of(struct rpc *r)
 static bool input_fits(struct rpc *r, const struct proc *p, bool for_pty)
 {
 	if (for_pty && !proc_has_pty(p))
-		rpc_fail(r, CONNECT_FAILED_PRECONDITION, "error writing to tty: tty not assigned to "
-			 "process \xe2\x80\x94 input should be written to the stdin, not the tty");
+		rpc_fail(r, CONNECT_FAILED_PRECONDITION,
+			 "error writing to tty: tty not assigned to process \xe2\x80\x94 input "
+			 "should be written to the stdin, not the tty");
 	else if (!for_pty && proc_has_pty(p))
-		rpc_fail(r, CONNECT_FAILED_PRECONDITION, "error writing to stdin: tty assigned to "
-			 "process \xe2\x80\x94 input should be written to the pty, not the stdin");
+		rpc_fail(r, CONNECT_FAILED_PRECONDITION,
+			 "error writing to stdin: tty assigned to process \xe2\x80\x94 input "
+			 "should be written to the pty, not the stdin");
 	else if (!proc_has_stdin(p))
 		rpc_fail(r, CONNECT_FAILED_PRECONDITION,
 			 "error writing to stdin: stdin not enabled or closed");

@@ -59,14 +59,15 @@ int gzip_write(struct gzip *z, const void *p, size_t n, bool last, struct buf *o
 	z->z.next_in = (unsigned char *)p;
 	z->z.avail_in = (unsigned)n;
 	do {
-		uint8_t *to = buf_reserve(out, PIECE, e);
+		size_t piece = buf_room(out) < PIECE ? buf_room(out) : PIECE;
+		uint8_t *to = buf_reserve(out, piece ? piece : 1, e);
 
 		if (!to)
 			return -1;
 		z->z.next_out = to;
-		z->z.avail_out = PIECE;
+		z->z.avail_out = (unsigned)piece;
 		deflate(&z->z, last ? Z_FINISH : Z_NO_FLUSH);
-		buf_commit(out, PIECE - z->z.avail_out);
+		buf_commit(out, piece - z->z.avail_out);
 	} while (z->z.avail_out == 0);
 	return 0;
 }

@@ -63,13 +63,15 @@ void http_server_free(struct http_server *s);
 
 /* --- the request --- */
 
-void http_on(struct http *h, const struct http_calls *calls, void *ctx);	/* calls: borrowed */
+/* calls: borrowed. */
+void http_on(struct http *h, const struct http_calls *calls, void *ctx);
 void *http_ctx(const struct http *h);
 const char *http_method(const struct http *h);
 const char *http_target(const struct http *h);	/* as it came: "/files?path=%2Fa" */
 const char *http_path(const struct http *h);	/* decoded; never holds NUL */
 const char *http_query(const struct http *h);	/* as it came, behind '?'; "" if none */
-const char *http_header(const struct http *h, const char *name);	/* the first; NULL if none */
+/* The first of that name; NULL if none. */
+const char *http_header(const struct http *h, const char *name);
 void http_headers(const struct http *h, void (*each)(void *arg, const char *name,
 						     const char *value), void *arg);
 bool http_has_body(const struct http *h);	/* does the head announce one? */

@@ -99,7 +99,8 @@ static int on_head(struct multipart *m, char *head, struct err *e)
 
 	buf_init(&name, MULTIPART_HEAD_MAX);
 	buf_init(&filename, MULTIPART_HEAD_MAX);
-	for (char *line = strtok_r(head, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save)) {
+	for (char *line = strtok_r(head, "\r\n", &save); line;
+	     line = strtok_r(NULL, "\r\n", &save)) {
 		if (strncasecmp(line, "Content-Disposition:", 20) != 0)
 			continue;
 		has_name = header_param(line + 20, "name", &name, e);

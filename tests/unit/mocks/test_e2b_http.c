@@ -302,7 +302,7 @@ static void refuse(struct http *h)
 	http_reply(h, 401, "text/plain", "no", 2);
 }
 
-TEST(an_answer_before_the_body_comes_behind_it_and_the_connection_goes_on)
+TEST(an_answer_before_the_body_is_sent_behind_it)
 {
 	start(state, refuse);
 	int fd auto_close = client();
@@ -317,6 +317,8 @@ TEST(an_answer_before_the_body_comes_behind_it_and_the_connection_goes_on)
 	stop();
 }
 
+#define EXPECTS "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+
 TEST(who_expects_100_continue_gets_it_or_the_refusal_instead)
 {
 	start(state, echo);
@@ -325,13 +327,13 @@ TEST(who_expects_100_continue_gets_it_or_the_refusal_instead)
 	HEARD(got);
 	HEARD(no);
 
-	say(fd, "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+	say(fd, EXPECTS);
 	hear(fd, &got, "100 Continue\r\n\r\n");
 	say(fd, "ab");
 	hear(fd, &got, "\r\n\r\nab");
 	run_until(t.closes == 1);
 	t.on_request = refuse;
-	say(other, "POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+	say(other, EXPECTS);
 	hear(other, &no, "\r\n\r\nno");
 	assert_null(strstr(buf_cstr(&no, NULL), "100 Continue"));
 	stop();
@@ -389,7 +391,7 @@ TEST(a_streamed_answer_arrives_piece_by_piece)
 	stop();
 }
 
-TEST(a_client_that_does_not_read_makes_the_writer_wait_and_reading_drains)
+TEST(a_client_that_does_not_read_makes_the_writer_wait)
 {
 	static char block[65536];
 	struct err e = ERR_INIT;
@@ -607,11 +609,11 @@ int main(void)
 		cmocka_unit_test(two_requests_on_one_connection_are_answered),
 		cmocka_unit_test(a_body_comes_whole_chunked_or_not_split_at_every_border),
 		cmocka_unit_test(a_body_that_is_not_taken_waits_and_its_sender_too),
-		cmocka_unit_test(an_answer_before_the_body_comes_behind_it_and_the_connection_goes_on),
+		cmocka_unit_test(an_answer_before_the_body_is_sent_behind_it),
 		cmocka_unit_test(who_expects_100_continue_gets_it_or_the_refusal_instead),
 		cmocka_unit_test(heads_beyond_the_limit_and_malformed_requests_are_refused),
 		cmocka_unit_test(a_streamed_answer_arrives_piece_by_piece),
-		cmocka_unit_test(a_client_that_does_not_read_makes_the_writer_wait_and_reading_drains),
+		cmocka_unit_test(a_client_that_does_not_read_makes_the_writer_wait),
 		cmocka_unit_test(a_client_that_leaves_is_noticed_though_nothing_is_sent),
 		cmocka_unit_test(a_client_that_leaves_in_the_middle_of_its_body_is_noticed),
 		cmocka_unit_test(an_aborted_answer_ends_without_its_last_chunk),
