@@ -14,6 +14,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -350,6 +351,18 @@ static void say_ready(int fd)
 	fflush(stdout);
 }
 
+/* Many sandboxes' worth of pipes; what is started gets the old bound back. */
+static void raise_fd_limit(struct envd *d)
+{
+	struct rlimit lim;
+
+	if (getrlimit(RLIMIT_NOFILE, &d->fd_limit) < 0)
+		return;
+	lim = d->fd_limit;
+	lim.rlim_cur = lim.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &lim);
+}
+
 static bool over;
 
 static void on_end(struct loop_signal *s __attribute__((unused)))
@@ -375,6 +388,7 @@ static int start(struct envd *d, const struct options *o, struct err *e)
 					  .on_request = envd_on_request, .arg = d };
 
 	signal(SIGPIPE, SIG_IGN);
+	raise_fd_limit(d);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);	/* what processes leave behind ends with us */
 	d->loop = loop_new(e);
 	if (!d->loop || loop_signal_start(d->loop, &term, SIGTERM, on_end, e) < 0 ||

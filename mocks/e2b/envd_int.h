@@ -6,6 +6,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "mocks/e2b/http.h"
@@ -50,6 +51,7 @@ struct envd {
 	char *env[ENVD_ENV_MAX + 1];	/* NAME=VALUE; NULL at the end */
 	struct envd_fault faults[ENVD_FAULTS];
 	unsigned n_faults;
+	struct rlimit fd_limit;		/* of what is started */
 	struct procs *procs;
 	struct watchers *watchers;
 };

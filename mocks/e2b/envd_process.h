@@ -33,6 +33,7 @@ struct proc_spec {
 	bool has_stdin;		/* else /dev/null */
 	bool pty;
 	unsigned rows, cols;
+	struct rlimit fd_limit;
 	uint64_t timeout_ms;	/* then it is killed, watched or not; 0: never */
 };
 

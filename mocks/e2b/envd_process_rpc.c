@@ -164,6 +164,14 @@ static void on_attached_drain(struct rpc *r)
 	proc_watcher_go_on(&a->watcher);
 }
 
+/* Who is no longer served holds nobody up. */
+static void on_attached_deadline(struct rpc *r)
+{
+	struct attachment *a = r->ctx;
+
+	proc_unwatch(&a->watcher);
+}
+
 static void on_attached_gone(struct rpc *r)
 {
 	struct attachment *a = r->ctx;
@@ -185,6 +193,7 @@ static void attach(struct rpc *r, struct proc *p)
 	a->watcher.on_end = on_proc_end;
 	r->ctx = a;
 	r->on_drain = on_attached_drain;
+	r->on_deadline = on_attached_deadline;
 	r->on_gone = on_attached_gone;
 	send_started(r, p);
 	rpc_keepalive(r, KEEPALIVE);
@@ -344,6 +353,7 @@ static int read_start(struct rpc *r, struct start *s, const json *message, struc
 	s->spec.cwd = s->cwd;
 	s->spec.user = &r->user;
 	s->spec.has_stdin = has_stdin || !envd_since(r->d, "0.3.0");
+	s->spec.fd_limit = r->d->fd_limit;
 	s->spec.timeout_ms = r->timeout_ms;
 	return 0;
 }

@@ -82,6 +82,8 @@ static void __attribute__((noreturn)) child_main(const struct proc_spec *spec, s
 
 	reset_signals();
 	set_oom_score();
+	if (spec->fd_limit.rlim_cur)
+		setrlimit(RLIMIT_NOFILE, &spec->fd_limit);
 	if (*s->tty && take_tty(s) < 0)
 		goto fail;
 	become(spec->user);

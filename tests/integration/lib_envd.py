@@ -65,18 +65,19 @@ class Stream:
 
     def rest(self):
         """Everything to the end: stdout, stderr, pty as bytes, the end event, the error."""
-        out = {"stdout": b"", "stderr": b"", "pty": b"", "end": None, "error": None, "closed": False,
-               "sizes": []}
+        got = {"stdout": [], "stderr": [], "pty": []}
+        out = {"end": None, "error": None, "closed": False, "sizes": []}
         while True:
             kind, value = self.event()
             if kind == "data":
                 for k, v in value.items():
-                    out[k] += base64.b64decode(v)
-                    out["sizes"].append(len(base64.b64decode(v)))
+                    got[k].append(base64.b64decode(v))
+                    out["sizes"].append(len(got[k][-1]))
             elif kind == "end":
                 out["end"] = value
             elif kind in ("closed", "dropped"):
                 out["closed"], out["error"] = kind == "closed", value
+                out.update((k, b"".join(v)) for k, v in got.items())
                 return out
 
     def close(self):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-# timeout: 90
+# timeout: 180
 """The mock's envd: calls of process.Process."""
 import base64
 import http.client
@@ -12,6 +12,9 @@ from lib_run import done, ok
 
 P = "process.Process/"
 e = Envd("--env", "GLOBAL=g", "--env", "BOTH=global")
+early = e.start("exit 7")
+early.rest()
+early.ended = time.monotonic()
 
 # --- start, output, end ---
 
@@ -42,6 +45,9 @@ ok(env["HOME"] == e.home and env["USER"] == env["LOGNAME"] == "user" and env["GL
 ok(set(env) <= {"HOME", "USER", "LOGNAME", "PATH", "GLOBAL", "BOTH", "OWN", "E2B_SANDBOX", "PWD", "SHLVL",
                 "_", "OLDPWD"}, "and nothing else of the daemon's own", env)
 ok(got["stdout"].decode().splitlines()[-1] == e.home, "processes start in the user's home")
+
+ok(e.run("", process={"cmd": "ls", "args": ["/proc/self/fd"]})["stdout"].split() == [b"0", b"1", b"2", b"3"],
+   "a process has no other descriptors than its three (and ls the directory it reads)")
 
 got = e.run("head -c 300000 /dev/zero")
 ok(len(got["stdout"]) == 300000 and max(got["sizes"]) <= 32768, "output comes in pieces of 32 KiB at most")
@@ -93,6 +99,17 @@ ok(e.rpc(P + "SendInput", {"process": {"pid": s.pid}, "input": {"stdin": b64(big
    "input that fills the pipe waits for the process")
 e.rpc(P + "CloseStdin", {"process": {"pid": s.pid}})
 ok(int(s.rest()["stdout"]) == len(big), "and arrives whole")
+
+s = e.start("exec sleep 30", {"stdin": True})
+status, m = e.rpc(P + "SendInput", {"process": {"pid": s.pid}, "input": {"stdin": b64(big)}}, Connect_Timeout_Ms="300")
+ok((status, m) == (504, {"code": "deadline_exceeded", "message": "context deadline exceeded"}) and alive(s.pid),
+   "input that nobody takes ends with the call's deadline", m)
+c = e.stream(P + "StreamInput", body=envelope({"start": {"process": {"pid": 999999999}}}))
+ok(c.status == 200 and c.event()[1]["code"] == "not_found", "a stream of input to nobody is not_found")
+c = e.stream(P + "StreamInput", body=envelope({"data": {"input": {"stdin": "eA=="}}}))
+ok(c.event()[1]["code"] == "failed_precondition", "and one without a start message is refused")
+e.rpc(P + "SendSignal", {"process": {"pid": s.pid}, "signal": "SIGNAL_SIGKILL"})
+s.rest()
 
 # --- list, signals ---
 
@@ -246,6 +263,14 @@ head = s.read(5)
 ok(head[0] == 1 and b'"start"' in gzip.decompress(s.read(int.from_bytes(head[1:], "big"))),
    "who compresses gets compressed answers")
 s.close()
+
+# --- the end of an exit's memory ---
+
+left = 31 - (time.monotonic() - early.ended)
+late = left > 2 and e.stream(P + "Connect", {"process": {"pid": early.pid}})
+ok(not late or (late.event()[0], late.event()[1].get("exitCode")) == ("start", 7), "an exit is kept for a while")
+time.sleep(max(0, left))
+ok(e.stream(P + "Connect", {"process": {"pid": early.pid}}).event()[1]["code"] == "not_found", "after 30 s it is forgotten")
 
 # --- the end of all ---
 
