@@ -344,8 +344,8 @@ TEST(heads_beyond_the_limit_and_malformed_requests_are_refused)
 	static char huge[3 * HTTP_HEAD_MAX];
 	static const char *const bad[] = { "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n",
 					   "GET /%00 HTTP/1.1\r\nHost: h\r\n\r\n",
-					   "POST / HTTP/1.1\r\nHost: h\r\n"
-					   "Transfer-Encoding: chunked\r\n\r\nxyz\r\n" };
+					   ("POST / HTTP/1.1\r\nHost: h\r\n"
+					    "Transfer-Encoding: chunked\r\n\r\nxyz\r\n") };
 
 	start(state, echo);
 	memset(huge, 'a', sizeof(huge));
