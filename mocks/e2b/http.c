@@ -522,6 +522,9 @@ void http_reply(struct http *h, int status, const char *type, const void *p, siz
 
 	if (h->status)
 		return;
+	/* It is whole, so who made it has bounded it. */
+	if (n > h->queue.max)
+		h->queue.max = n;
 	if ((type && http_add(h, "Content-Type", type, &e) < 0) ||
 	    (n > 0 && http_write(h, p, n, &e) < 0)) {
 		log_error("http: an answer was dropped: %s", e.msg);

@@ -97,7 +97,7 @@ void http_end(struct http *h);
 void http_abort(struct http *h);
 /* Says "Connection: close" and does so after the answer; before http_start. */
 void http_close_after(struct http *h);
-/* Start, write and end in one; type may be NULL when n is 0. */
+/* Start, write and end in one, whatever n; type may be NULL when n is 0. */
 void http_reply(struct http *h, int status, const char *type, const void *p, size_t n);
 
 /* --- upgrade --- */

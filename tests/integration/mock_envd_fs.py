@@ -73,6 +73,12 @@ ok(e.rpc(F + "ListDir", {"path": "d"}) == (200, {}), "an empty one is an empty m
 ok(e.rpc(F + "ListDir", {"path": "nothing"})[0] == 404, "a missing one is not_found")
 ok(e.rpc(F + "ListDir", {"path": "l/f"})[1]["code"] == "invalid_argument", "a file is invalid_argument")
 
+os.mkdir("home/many")
+for i in range(15000):
+    os.symlink("x" * 100, "home/many/%05d" % i)
+n = names(e.rpc(F + "ListDir", {"path": "many"})[1])
+ok(n == ["many/%05d" % i for i in range(15000)], "15,000 entries fit into one answer", len(n))
+
 # --- WatchDir ---
 
 
