@@ -85,7 +85,7 @@ void call_reply_empty(struct call *c, int status)
 
 void call_error(struct call *c, int status, const char *error_code, const char *fmt, ...)
 {
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	struct err e = ERR_INIT;
 	char message[1024];
 	struct jw w;
@@ -296,7 +296,7 @@ int call_query(struct call *c, const char *key, struct buf *out)
 
 int call_query_int(struct call *c, const char *key, int64_t min, int64_t max, int64_t *ret)
 {
-	struct buf text CLEANUP(buf_release);
+	struct buf text CLEANUP(buf_release) = { 0 };
 	const char *p;
 	char why[80], *end;
 	long long n;
@@ -353,7 +353,7 @@ static bool check_key(struct call *c)
 
 static bool take_param(const char *path, size_t len, char ret[CALL_PARAM_MAX])
 {
-	struct buf part CLEANUP(buf_release);
+	struct buf part CLEANUP(buf_release) = { 0 };
 
 	buf_init(&part, CALL_PARAM_MAX - 1);
 	if (len == 0 || url_decode(path, len, false, &part, NULL) < 0)

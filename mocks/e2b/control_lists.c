@@ -53,7 +53,7 @@ static void wish_release(struct wish *w)
 
 static bool read_metadata(struct call *c, struct wish *w)
 {
-	struct buf text CLEANUP(buf_release);
+	struct buf text CLEANUP(buf_release) = { 0 };
 	struct err e = ERR_INIT;
 	int r;
 
@@ -69,7 +69,7 @@ static bool read_metadata(struct call *c, struct wish *w)
 
 static bool read_states(struct call *c, struct wish *w)
 {
-	struct buf text CLEANUP(buf_release);
+	struct buf text CLEANUP(buf_release) = { 0 };
 	const char *p;
 	int r;
 
@@ -98,7 +98,7 @@ static bool read_states(struct call *c, struct wish *w)
 
 static bool read_order(struct call *c, struct wish *w)
 {
-	struct buf text CLEANUP(buf_release);
+	struct buf text CLEANUP(buf_release) = { 0 };
 	int r;
 
 	buf_init(&text, 4096);
@@ -116,8 +116,8 @@ static bool read_order(struct call *c, struct wish *w)
 
 static bool read_place(struct call *c, struct wish *w)
 {
-	struct buf token CLEANUP(buf_release), after CLEANUP(buf_release);
-	struct buf template CLEANUP(buf_release);
+	struct buf token CLEANUP(buf_release) = { 0 }, after CLEANUP(buf_release) = { 0 };
+	struct buf template CLEANUP(buf_release) = { 0 };
 	struct err e = ERR_INIT;
 	int r;
 
@@ -219,7 +219,7 @@ static size_t first_of_page(const struct sandbox *const *all, size_t n, const st
 static void add_next_token(struct call *c, const struct sandbox *last, bool ascending)
 {
 	struct page_token t = { .us = last->started_us, .ascending = ascending };
-	struct buf text CLEANUP(buf_release);
+	struct buf text CLEANUP(buf_release) = { 0 };
 
 	snprintf(t.id, sizeof(t.id), "%s", last->id);
 	buf_init(&text, 4096);
@@ -243,7 +243,7 @@ static void add_total(struct call *c, const struct wish *w)
 static void list(struct call *c, const struct wish *w, bool paged)
 {
 	auto_free const struct sandbox **all = NULL;
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	size_t n, at, end;
 	struct jw out;
 
@@ -286,7 +286,7 @@ static void get_v2(struct call *c)
 static void get_one(struct call *c)
 {
 	const struct sandbox *s = call_sandbox(c);
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	struct jw out;
 
 	if (!s)
@@ -352,7 +352,7 @@ static void get_metrics(struct call *c)
 {
 	const struct sandbox *s = call_sandbox(c);
 	int64_t start = 0, end = INT64_MAX, now = (int64_t)(now_real_us() / 1000000);
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	struct jw out;
 
 	buf_init(&body, CALL_REPLY_MAX);
@@ -369,7 +369,7 @@ static void get_metrics(struct call *c)
 
 static void get_metrics_of_many(struct call *c)
 {
-	struct buf ids CLEANUP(buf_release), body CLEANUP(buf_release);
+	struct buf ids CLEANUP(buf_release) = { 0 }, body CLEANUP(buf_release) = { 0 };
 	char *save = NULL, *text;
 	size_t n = 0;
 	struct jw out;
@@ -431,7 +431,7 @@ static void write_logs(const struct sandbox *s, bool entries, int64_t limit, str
 static void reply_logs(struct call *c, bool v1)
 {
 	const struct sandbox *s = call_sandbox(c);
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	int64_t limit = LOG_LINES;
 	struct jw out;
 
@@ -472,7 +472,7 @@ static void not_here(struct call *c)
 
 static void get_snapshots(struct call *c)
 {
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 
 	buf_init(&body, 16);
 	if (buf_puts(&body, "[]", NULL) == 0)

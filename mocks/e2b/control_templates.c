@@ -117,7 +117,7 @@ static void put_tag(struct template *t, const char *name)
 
 static void reply_build(struct call *c, const struct template *t, const json *tags, const char *tag)
 {
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	struct jw w;
 
 	buf_init(&body, CALL_REPLY_MAX);
@@ -225,7 +225,7 @@ static void post_build(struct call *c)
 static void get_status(struct call *c)
 {
 	const struct template *t = call_build(c);
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	struct jw w;
 
 	if (!t)
@@ -246,7 +246,7 @@ static void get_status(struct call *c)
 
 static void get_build_logs(struct call *c)
 {
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	struct jw w;
 
 	if (!call_build(c))
@@ -264,7 +264,7 @@ static void get_build_logs(struct call *c)
 static void get_file_link(struct call *c)
 {
 	const char *host = http_header(c->x.h, "Host");
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	char url[512];
 	struct jw w;
 
@@ -319,7 +319,7 @@ static void write_template(const struct template *t, const struct cloud *c, stru
 /* A team's own. */
 static void get_templates(struct call *c)
 {
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	struct jw w;
 
 	buf_init(&body, CALL_REPLY_MAX);
@@ -335,7 +335,7 @@ static void get_templates(struct call *c)
 static void get_alias(struct call *c)
 {
 	const struct template *t = call_template(c);
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	struct jw w;
 
 	if (!t)
@@ -363,7 +363,7 @@ static struct template *own_template(struct call *c)
 static void patch_template(struct call *c)
 {
 	const struct template *t = own_template(c);
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	bool public = false;
 	struct jw w;
 
@@ -404,7 +404,7 @@ static struct template *template_of(struct call *c, const char *text)
 
 static void post_tags(struct call *c)
 {
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	const char *target = NULL;
 	const json *tags = NULL;
 	struct template *t;
@@ -452,7 +452,7 @@ static void delete_tags(struct call *c)
 static void get_tags(struct call *c)
 {
 	const struct template *t = call_template(c);
-	struct buf body CLEANUP(buf_release);
+	struct buf body CLEANUP(buf_release) = { 0 };
 	char time[28];
 	struct jw w;
 

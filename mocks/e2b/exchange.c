@@ -41,7 +41,7 @@ static int print(const struct exchange *x, const struct line *l, struct buf *out
 
 static void put(const struct exchange *x, const struct line *l)
 {
-	struct buf text CLEANUP(buf_release);
+	struct buf text CLEANUP(buf_release) = { 0 };
 	struct err e = ERR_INIT;
 
 	if (x->cloud->log_fd < 0)
