@@ -44,7 +44,8 @@ struct edge {
 	bool chunked;		/* the request's body is */
 	bool body_ended;
 	bool answered;		/* its head is on the way */
-	bool upgraded;		/* its connection goes on when the request is over */
+	bool upgraded;		/* its connection is, or will be, a tunnel's, */
+	bool tunnel_over;	/* until here */
 	char path[256];		/* of an upgraded one, for the log */
 	struct tunnel tunnel;
 	struct http_tunnel *http_tunnel;
@@ -81,14 +82,14 @@ static void bury(struct edge *d)
 	ended = d;
 }
 
-/* An upgraded connection goes on, if the client has its 101. */
-static void on_close(struct http *h, bool whole)
+/* Of an upgraded connection this comes when its tunnel is over, which has been logged then; or
+ * before it was opened. */
+static void on_close(struct http *h, bool whole __attribute__((unused)))
 {
 	struct edge *d = http_ctx(h);
 
-	if (d->upgraded && whole)
-		return;
-	exchange_log(&d->x);
+	if (!d->tunnel_over)
+		exchange_log(&d->x);
 	d->x.h = NULL;
 	close_fd(&d->tunnel_fd);
 	bury(d);
@@ -324,7 +325,7 @@ static void on_tunnel_end(struct tunnel *t)
 		http_tunnel_close(d->http_tunnel);
 	d->http_tunnel = NULL;
 	close_fd(&d->tunnel_fd);
-	bury(d);
+	d->tunnel_over = true;
 }
 
 static void on_server_end(void *arg)
