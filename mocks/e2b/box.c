@@ -476,7 +476,8 @@ int box_start(const struct box_spec *spec, struct box *ret, struct err *e)
 	if (b.pid < 0)
 		return err_set(e, ERR_PROVIDER, errno,
 			       "no namespaces for a sandbox; user namespaces may be off here "
-			       "(sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)");
+			       "(sysctl user.max_user_namespaces, "
+			       "kernel.unprivileged_userns_clone)");
 	close_fd(&report[1]);
 	b.door = take_fd(&door[0]);
 	if (put_maps(b.pid, spec->users, e) < 0 || let_go(go[1], e) < 0 ||

@@ -33,7 +33,7 @@ struct route {
 };
 enum {
 	ROUTE_OPEN = 1,		/* without a key */
-	ROUTE_BODY = 2,		/* a JSON object must come; else one may, and is checked if it does */
+	ROUTE_BODY = 2,		/* a JSON object must come; else one may */
 	ROUTE_UPLOAD = 4,	/* any body, which is thrown away */
 };
 

@@ -181,7 +181,8 @@ bool call_int(struct call *c, const char *key, int64_t min, int64_t max, unsigne
 		return false;
 	}
 	if (n < (double)min || n > (double)max) {
-		snprintf(why, sizeof(why), "number must be at %s %lld", n < (double)min ? "least" : "most",
+		snprintf(why, sizeof(why), "number must be at %s %lld",
+			 n < (double)min ? "least" : "most",
 			 (long long)(n < (double)min ? min : max));
 		call_invalid(c, key, why);
 		return false;
@@ -278,8 +279,8 @@ bool call_str_array(struct call *c, const char *key, const json **ret)
 
 static void invalid_query(struct call *c, const char *key, const char *why)
 {
-	call_error(c, 400, NULL, "validation error: parameter \"%s\" in query has an error: %s", key,
-		   why);
+	call_error(c, 400, NULL, "validation error: parameter \"%s\" in query has an error: %s",
+		   key, why);
 }
 
 int call_query(struct call *c, const char *key, struct buf *out)

@@ -89,7 +89,8 @@ static bool read_states(struct call *c, struct wish *w)
 		} else {
 			call_error(c, 400, NULL,
 				   "validation error: parameter \"state\" in query has an error: "
-				   "value is not one of the allowed values [\"running\",\"paused\"]");
+				   "value is not one of the allowed values "
+				   "[\"running\",\"paused\"]");
 			return false;
 		}
 	}
@@ -109,8 +110,8 @@ static bool read_order(struct call *c, struct wish *w)
 	if (w->ascending || strcmp(buf_cstr(&text, NULL), "desc") == 0)
 		return true;
 	call_error(c, 400, NULL,
-		   "validation error: parameter \"order\" in query has an error: value is not one of "
-		   "the allowed values [\"asc\",\"desc\"]");
+		   "validation error: parameter \"order\" in query has an error: value is not one "
+		   "of the allowed values [\"asc\",\"desc\"]");
 	return false;
 }
 

@@ -90,13 +90,13 @@ static bool fault_answers(struct call *c, const struct fault *f)
 		return true;
 	case FAULT_CREATE_503:
 		call_error(c, 503, "sandbox_capacity_unavailable",
-			   "Failed to place sandbox: not enough capacity for the requested resources "
-			   "right now, please retry shortly");
+			   "Failed to place sandbox: not enough capacity for the requested "
+			   "resources right now, please retry shortly");
 		return true;
 	case FAULT_CREATE_504:
 		call_error(c, 504, "sandbox_placement_timeout",
-			   "Failed to place sandbox: placement timed out after 3 attempt(s), please "
-			   "retry");
+			   "Failed to place sandbox: placement timed out after 3 attempt(s), "
+			   "please retry");
 		return true;
 	case FAULT_CREATE_HANG:
 		return true;	/* there is none */
@@ -147,7 +147,8 @@ static void on_created(struct sandbox_wait *w, struct sandbox *s, const struct e
 	uint64_t ms;
 
 	if (why) {
-		call_error(c, 500, "sandbox_create_failed", "Failed to create sandbox: %s", why->msg);
+		call_error(c, 500, "sandbox_create_failed", "Failed to create sandbox: %s",
+			   why->msg);
 		call_done(c);
 		return;
 	}

@@ -91,8 +91,8 @@ static bool check_size(struct call *c, int64_t cpu, int64_t memory_mb)
 		call_error(c, 400, NULL, "Memory must be at least %d MiB", MEMORY_MIN_MB);
 	else if (memory_mb > MEMORY_MAX_MB)
 		call_error(c, 400, NULL,
-			   "Memory can't be higher than %d MiB (if you need to increase this limit, "
-			   "please contact support)",
+			   "Memory can't be higher than %d MiB (if you need to increase this "
+			   "limit, please contact support)",
 			   MEMORY_MAX_MB);
 	else if (memory_mb % 2)
 		call_error(c, 400, NULL, "Memory must be divisible by 2");

@@ -81,7 +81,8 @@ static void on_ready(struct loop_io *io, unsigned got __attribute__((unused)))
 		d->on_gone(d);
 }
 
-int door_open(struct door *d, struct loop *l, int fd, void (*on_gone)(struct door *), struct err *e)
+int door_open(struct door *d, struct loop *l, int fd, void (*on_gone)(struct door *),
+	      struct err *e)
 {
 	*d = (struct door){ .fd = fd, .on_gone = on_gone };
 	return loop_io_start(l, &d->io, fd, LOOP_IN, on_ready, e);

@@ -42,7 +42,8 @@ struct door {
 	void (*on_gone)(struct door *d);	/* process 1 has ended; may be NULL */
 };
 
-int door_open(struct door *d, struct loop *l, int fd, void (*on_gone)(struct door *), struct err *e);
+int door_open(struct door *d, struct loop *l, int fd, void (*on_gone)(struct door *),
+	      struct err *e);
 /* Everything that waits is answered with EPIPE. */
 void door_close(struct door *d);
 

@@ -210,9 +210,10 @@ static const uint8_t *meddle(struct edge *d, struct meddling *m, const uint8_t *
 
 static bool is_hop(const char *name)
 {
-	static const char *const hops[] = { "connection", "keep-alive",		 "proxy-connection",
-					    "te",	  "trailer",		 "transfer-encoding",
-					    "upgrade",	  "proxy-authentication" };
+	static const char *const hops[] = {
+		"connection", "keep-alive", "proxy-connection", "proxy-authentication",
+		"te",	      "trailer",    "transfer-encoding", "upgrade",
+	};
 
 	for (size_t i = 0; i < ARRAY_LEN(hops); i++)
 		if (strcasecmp(name, hops[i]) == 0)

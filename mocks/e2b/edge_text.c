@@ -15,7 +15,8 @@ static const struct {
 				 "'e2b-traffic-access-token' is missing" },
 	[EDGE_WRONG_TOKEN] = { 403, "Sandbox is secured with traffic access token. Provided token "
 				    "in header 'e2b-traffic-access-token' is invalid" },
-	[EDGE_IN_TRANSITION] = { 409, "The sandbox is still transitioning. Try again in a moment." },
+	[EDGE_IN_TRANSITION] = { 409, "The sandbox is still transitioning. Try again in a "
+				      "moment." },
 	[EDGE_QUOTA] = { 429, NULL },
 	[EDGE_RESERVED] = { 404, "This endpoint is reserved for the E2B control plane and is not "
 				 "reachable through the sandbox URL" },

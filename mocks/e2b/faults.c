@@ -38,12 +38,14 @@ const char *faults_help(void)
 	       "body\n"
 	       "  files:corrupt@N    one bit of byte N (the first is 0) of a transferred file is "
 	       "flipped\n"
-	       "  process:drop@N     the stream of a command breaks after N bytes, without its end\n"
+	       "  process:drop@N     the stream of a command breaks after N bytes, without its "
+	       "end\n"
 	       "  sandbox:vanish@S   a sandbox is gone S seconds after its creation\n"
 	       "  edge:502@N         from the Nth request to a sandbox on: 502, not found\n"
 	       "xN behind a rule: it acts N times in all. N may be written as 4k or 1M. Of several "
 	       "rules the\n"
-	       "first that fits acts. A request that a rule acted on has it as \"fault\" in --log.\n";
+	       "first that fits acts. A request that a rule acted on has it as \"fault\" in "
+	       "--log.\n";
 }
 
 const char *fault_name(enum fault_kind kind)

@@ -34,7 +34,8 @@ static void on_close(struct http *h, bool whole __attribute__((unused)))
 
 static void hand_on(const struct exchange *x)
 {
-	struct target t = target_find(http_header(x->h, "Host"), http_header(x->h, "E2b-Sandbox-Id"),
+	const char *host = http_header(x->h, "Host");
+	struct target t = target_find(host, http_header(x->h, "E2b-Sandbox-Id"),
 				      http_header(x->h, "E2b-Sandbox-Port"));
 
 	if (t.kind == TARGET_CONTROL)

@@ -195,8 +195,8 @@ static void say_ready(const struct options *o)
 	if (o->print_env) {
 		const char *port = strrchr(program.url, ':') + 1;
 
-		printf("E2B_API_KEY=%s\nE2B_API_URL=%s\nE2B_SANDBOX_URL=%s\nE2B_DOMAIN=localhost:%s\n",
-		       o->api_key, program.url, program.url, port);
+		printf("E2B_API_KEY=%s\nE2B_API_URL=%s\n", o->api_key, program.url);
+		printf("E2B_SANDBOX_URL=%s\nE2B_DOMAIN=localhost:%s\n", program.url, port);
 	}
 	fflush(stdout);
 }

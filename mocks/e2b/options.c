@@ -104,11 +104,13 @@ static int parse_listen(const char *text, struct sockaddr_in *ret, struct err *e
 	if (strcmp(host, "localhost") == 0)
 		snprintf(host, sizeof(host), "127.0.0.1");
 	*ret = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
-	if (!end || *end || port < 0 || port > 65535 || inet_pton(AF_INET, host, &ret->sin_addr) != 1)
+	if (!end || *end || port < 0 || port > 65535 ||
+	    inet_pton(AF_INET, host, &ret->sin_addr) != 1)
 		return err_set(e, ERR_USAGE, 0, "--listen '%.80s': want 127.0.0.1:PORT", text);
 	if ((ntohl(ret->sin_addr.s_addr) >> 24) != 127)
 		return err_set(e, ERR_USAGE, 0,
-			       "--listen '%.80s': only on loopback; it runs what clients send", text);
+			       "--listen '%.80s': only on loopback; it runs what clients send",
+			       text);
 	return 0;
 }
 

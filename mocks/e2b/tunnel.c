@@ -74,7 +74,8 @@ static bool go_on(struct tunnel_side *s)
 
 static void on_ready(struct loop_io *io, unsigned got)
 {
-	struct tunnel_side *s = (struct tunnel_side *)((char *)io - offsetof(struct tunnel_side, io));
+	struct tunnel_side *s =
+		(struct tunnel_side *)((char *)io - offsetof(struct tunnel_side, io));
 	struct tunnel_side *o = s->other;
 
 	if ((got & (LOOP_IN | LOOP_HUP)) && !fill(s)) {
@@ -94,8 +95,8 @@ static void on_ready(struct loop_io *io, unsigned got)
 		end(s->tunnel);
 }
 
-int tunnel_start(struct tunnel *t, struct loop *l, const int fd[2], const struct buf *const first[2],
-		 void (*on_end)(struct tunnel *), struct err *e)
+int tunnel_start(struct tunnel *t, struct loop *l, const int fd[2],
+		 const struct buf *const first[2], void (*on_end)(struct tunnel *), struct err *e)
 {
 	t->loop = l;
 	t->on_end = on_end;

@@ -29,8 +29,8 @@ struct tunnel {
 
 /* Both descriptors are borrowed, and watched until tunnel_stop, which on_end does not imply.
  * `first`: bytes that came from side 0 and 1 already. */
-int tunnel_start(struct tunnel *t, struct loop *l, const int fd[2], const struct buf *const first[2],
-		 void (*on_end)(struct tunnel *), struct err *e);
+int tunnel_start(struct tunnel *t, struct loop *l, const int fd[2],
+		 const struct buf *const first[2], void (*on_end)(struct tunnel *), struct err *e);
 void tunnel_stop(struct tunnel *t);	/* a zeroed one is fine */
 
 #endif

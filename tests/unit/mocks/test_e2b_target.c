@@ -19,8 +19,10 @@ static void assert_target(const char *host, const char *id, const char *port,
 
 TEST(a_shared_host_is_chosen_on_by_headers)
 {
-	static const char *const hosts[] = { "127.0.0.1:4000", "127.0.0.1", "localhost:1", "[::1]:80",
-					     "sandbox.e2b.app", "LOCALHOST", "", NULL };
+	static const char *const hosts[] = {
+		"127.0.0.1:4000", "127.0.0.1", "localhost:1", "[::1]:80", "sandbox.e2b.app",
+		"LOCALHOST", "", NULL,
+	};
 
 	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
 		assert_target(hosts[i], ID, "49983", TARGET_SANDBOX, 49983);
