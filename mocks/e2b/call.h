@@ -50,7 +50,7 @@ struct call {
 	uint64_t begun_ns;
 	bool waits;		/* must not be freed, even if the client leaves */
 	struct fault *fault;
-	struct call *next;
+	struct call *next, **at;
 };
 
 /* The tables of routes, each ended by one without a method. */

@@ -17,6 +17,7 @@ static const char json_type_text[] = "application/json; charset=utf-8";
 
 /* --- the life of a call --- */
 
+static struct call *open_calls;
 static struct call *ended;	/* freed between two passes */
 
 void calls_reap(void)
@@ -35,8 +36,18 @@ static void bury(struct call *c)
 {
 	sandbox_wait_stop(&c->wait);
 	loop_timer_stop(&c->delay);
+	*c->at = c->next;
+	if (c->next)
+		c->next->at = c->at;
 	c->next = ended;
 	ended = c;
+}
+
+void calls_end(void)
+{
+	while (open_calls)
+		bury(open_calls);
+	calls_reap();
 }
 
 bool call_is_open(const struct call *c)
@@ -477,9 +488,16 @@ void control_begin(const struct exchange *arrived)
 	}
 	c->x = *arrived;
 	c->cloud = c->x.cloud;
+	c->next = open_calls;
+	c->at = &open_calls;
+	if (c->next)
+		c->next->at = &c->next;
+	open_calls = c;
 	buf_init(&c->body, CALL_BODY_MAX);
 	http_on(c->x.h, &calls, c);
 	find_route(c);
 	if (c->route && !(c->route->flags & ROUTE_OPEN))
 		check_key(c);
+	if (c->x.body_ended)
+		on_body_end(c->x.h);
 }

@@ -672,6 +672,7 @@ void edge_begin(const struct exchange *arrived, const struct target *t)
 	}
 	d->x = *arrived;
 	d->to = *t;
+	d->body_ended = d->x.body_ended;
 	d->tunnel_fd = -1;
 	snprintf(d->x.sandbox, sizeof(d->x.sandbox), "%s", t->id);
 	http_on(d->x.h, &calls, d);

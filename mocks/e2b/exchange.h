@@ -19,6 +19,7 @@ struct exchange {
 	uint64_t start_ns, start_us;
 	char sandbox[SANDBOX_ID_MAX];	/* for the log; "" if none */
 	const char *fault;		/* the rule that acted; NULL if none */
+	bool body_ended;		/* during the latency: on_body_end will not come again */
 };
 
 /* Writes the line; while the http's strings still hold, that is in on_close. */
@@ -32,5 +33,7 @@ void control_begin(const struct exchange *arrived);
 /* What has ended since the last pass of the loop is freed here. */
 void edges_reap(void);
 void calls_reap(void);
+/* Calls that still wait for something, though no client does; when the server is gone. */
+void calls_end(void);
 
 #endif

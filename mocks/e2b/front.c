@@ -23,6 +23,13 @@ static size_t on_body(struct http *h __attribute__((unused)),
 	return 0;	/* not before the latency is over */
 }
 
+static void on_body_end(struct http *h)
+{
+	struct arrival *a = http_ctx(h);
+
+	a->x.body_ended = true;
+}
+
 static void on_close(struct http *h, bool whole __attribute__((unused)))
 {
 	struct arrival *a = http_ctx(h);
@@ -56,7 +63,9 @@ static void on_latency(struct loop_timer *t)
 
 static void on_request(struct http *h, void *arg)
 {
-	static const struct http_calls waiting = { .on_body = on_body, .on_close = on_close };
+	static const struct http_calls waiting = {
+		.on_body = on_body, .on_body_end = on_body_end, .on_close = on_close,
+	};
 	struct cloud *c = arg;
 	struct exchange x = {
 		.cloud = c, .h = h, .start_ns = now_ns(), .start_us = now_real_us(),
@@ -96,4 +105,11 @@ void front_reap(void)
 {
 	edges_reap();
 	calls_reap();
+}
+
+void front_end(struct http_server *s)
+{
+	http_server_free(s);
+	calls_end();
+	edges_reap();
 }

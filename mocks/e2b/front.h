@@ -11,5 +11,6 @@
 struct http_server *front_start(struct cloud *c, int listen_fd, struct err *e);
 /* Between two passes of the loop. */
 void front_reap(void);
+void front_end(struct http_server *s);	/* NULL is fine */
 
 #endif

@@ -206,8 +206,7 @@ static void stop(void)
 	struct cloud *c = &program.cloud;
 
 	sandboxes_end(c);
-	http_server_free(program.server);
-	front_reap();
+	front_end(program.server);
 	templates_free(c);
 	loop_signal_stop(&program.term);
 	loop_signal_stop(&program.intr);

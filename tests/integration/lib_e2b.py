@@ -40,6 +40,14 @@ def wait_for(what, predicate, timeout=20):
     raise SystemExit("waited %d s in vain for %s" % (timeout, what))
 
 
+def lives(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def usable():
     """Why sandboxes cannot be made on this machine; None if they can."""
     p = subprocess.run(["unshare", "-Ur", "true"], capture_output=True)
