@@ -248,6 +248,8 @@ static int run_role(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	static struct options o;
+	const char *level = getenv("FARSTEP_LOG_LEVEL");
+	enum log_level log_level = LOG_INFO;
 	struct err e = ERR_INIT;
 	int r = run_role(argc, argv);
 
@@ -265,7 +267,9 @@ int main(int argc, char **argv)
 		printf("farstep-mock-e2b %s (%s)\n", farstep_version(), farstep_build());
 		return 0;
 	}
-	log_open(STDERR_FILENO, LOG_INFO, false, "farstep-mock-e2b");
+	if (level)
+		log_level_parse(level, &log_level);
+	log_open(STDERR_FILENO, log_level, false, "farstep-mock-e2b");
 	if (run(&o, &e) < 0) {
 		fprintf(stderr, "farstep-mock-e2b: %s\n", e.msg);
 		return EXIT_USAGE;
