@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mocks/e2b/box.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -34,6 +35,10 @@ enum {
  * of sight for this sandbox alone. */
 #define NEW_ROOT "/tmp"
 #define OWN ".own"	/* the sandbox's directory, below the new root, while it is put together */
+/* This machine's /etc.  The sandbox's is a directory of links to it, for a file mounted over
+ * /etc/passwd would be gone as soon as the machine replaces its own by rename.  As deep as /etc,
+ * so that links from there upwards lead where they should. */
+#define MACHINES_ETC ".etc"
 
 /* --- users --- */
 
@@ -140,6 +145,44 @@ static int put_text(const char *dir, const char *name, const char *host, const c
 	return buf_printf(&out, e, "%s%s\n", text, host) < 0 ? -1 : put_file(dir, name, &out, e);
 }
 
+static bool is_own_file(const char *name)
+{
+	static const char *const names[] = { ".", "..", "passwd", "group", "hostname", "hosts" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+/* A link of /etc is copied: it may lead to a file that is the sandbox's own. */
+static int link_entry(int etc, const struct dirent *ent, const char *dir, struct err *e)
+{
+	char path[PATH_MAX], to[PATH_MAX];
+	ssize_t n = ent->d_type == DT_LNK ? readlinkat(etc, ent->d_name, to, sizeof(to) - 1) : -1;
+
+	if (n >= 0)
+		to[n] = 0;
+	else
+		snprintf(to, sizeof(to), "/" MACHINES_ETC "/%s", ent->d_name);
+	if ((size_t)snprintf(path, sizeof(path), "%s/etc/%s", dir, ent->d_name) >= sizeof(path))
+		return err_set(e, ERR_LIMIT, 0, "'%.200s': path too long", dir);
+	return symlink(to, path) < 0 ? err_set(e, ERR_SYS, errno, "%s", path) : 0;
+}
+
+static int link_etc(const char *dir, struct err *e)
+{
+	auto_closedir DIR *d = opendir("/etc");
+	struct dirent *ent;
+
+	if (!d)
+		return err_set(e, ERR_SYS, errno, "/etc");
+	while ((ent = readdir(d)))
+		if (!is_own_file(ent->d_name) && link_entry(dirfd(d), ent, dir, e) < 0)
+			return -1;
+	return 0;
+}
+
 int box_make_dir(const char *dir, const char *name, const struct box_users *users, struct err *e)
 {
 	if (mkdir(dir, 0700) < 0 ||
@@ -152,7 +195,8 @@ int box_make_dir(const char *dir, const char *name, const struct box_users *user
 			 e) < 0 ||
 	    put_accounts(dir, "group", BOX_USER ":x:1000:\n", e) < 0 ||
 	    put_text(dir, "hostname", name, "", e) < 0 ||
-	    put_text(dir, "hosts", name, "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 ", e) < 0)
+	    put_text(dir, "hosts", name, "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 ", e) < 0 ||
+	    link_etc(dir, e) < 0)
 		return err_wrap(e, "directory of sandbox %s", name);
 	return 0;
 }
@@ -262,12 +306,12 @@ static void place_dev(const struct setup *s)
 		give_up(s, "/dev/shm");
 }
 
-/* The sandbox's own directories, and its own files over those of /etc. */
 static void place_own(const struct setup *s, int own)
 {
-	static const char *const dirs[] = { "home", "root", "tmp", "var", "opt", "srv", "run" };
-	static const char *const files[] = { "passwd", "group", "hostname", "hosts" };
-	char from[64], to[64];
+	static const char *const dirs[] = { "home", "root", "tmp", "var",
+					    "opt",  "srv",  "run", "etc" };
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_RDONLY };
+	char from[64];
 
 	make(s, OWN, 0700);
 	place(s, own, OWN, false);
@@ -277,12 +321,8 @@ static void place_own(const struct setup *s, int own)
 		if (mount(from, dirs[i], NULL, MS_BIND, NULL) < 0)
 			give_up(s, dirs[i]);
 	}
-	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
-		snprintf(from, sizeof(from), OWN "/etc/%s", files[i]);
-		snprintf(to, sizeof(to), "etc/%s", files[i]);
-		if (access(to, F_OK) == 0 && mount(from, to, NULL, MS_BIND, NULL) < 0)
-			give_up(s, to);
-	}
+	if (mount_setattr(AT_FDCWD, "etc", 0, &attr, sizeof(attr)) < 0)
+		give_up(s, "mount_setattr: read-only");
 	if (umount2(OWN, MNT_DETACH) < 0 || rmdir(OWN) < 0)
 		give_up(s, OWN);
 }
@@ -295,9 +335,9 @@ static void place_all(const struct setup *s, int own, int usr, int etc)
 	    chdir(NEW_ROOT) < 0)
 		give_up(s, "a root of its own");
 	make(s, "usr", 0755);
-	make(s, "etc", 0755);
+	make(s, MACHINES_ETC, 0755);
 	place(s, usr, "usr", true);
-	place(s, etc, "etc", true);
+	place(s, etc, MACHINES_ETC, true);
 	place_usr_links(s);
 	place_own(s, own);
 	place_dev(s);
