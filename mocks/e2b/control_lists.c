@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The control API's routes that only look at sandboxes. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -300,36 +298,71 @@ static void get_one(struct call *c)
 
 /* --- metrics --- */
 
-/* Resident bytes of process 1 and all that descend from it, which are those of its pid namespace:
- * its own view of itself is the second number in NSpid. */
-static uint64_t resident_bytes(const struct sandbox *s)
+struct use {
+	uint64_t resident_bytes;
+	uint64_t cpu_ticks;
+};
+
+static ssize_t pid_namespace(const char *pid, char ret[64])
 {
-	char path[64], line[256], ns[64], own[64];
-	uint64_t kib = 0;
-	ssize_t n, m;
+	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)s->box.pid);
-	n = s->box.pid ? readlink(path, own, sizeof(own)) : -1;
-	for (pid_t pid = s->box.pid; n > 0 && pid < s->box.pid + 4096; pid++) {
-		auto_fclose FILE *f = NULL;
-		unsigned long long v;
+	snprintf(path, sizeof(path), "/proc/%.20s/ns/pid", pid);
+	return readlink(path, ret, 64);
+}
 
-		snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)pid);
-		m = readlink(path, ns, sizeof(ns));
-		if (m != n || memcmp(ns, own, (size_t)n) != 0)
-			continue;
-		snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-		f = fopen(path, "re");
-		while (f && fgets(line, sizeof(line), f))
-			if (sscanf(line, "VmRSS: %llu", &v) == 1)
-				kib += v;
-	}
-	return kib * 1024;
+/* Fields of /proc/PID/stat, counted behind the name: 12 and 13 are ticks, 22 is pages. */
+static void add_use(const char *pid, struct use *u)
+{
+	unsigned long long user, system, pages;
+	auto_fclose FILE *f = NULL;
+	char path[64], line[1024];
+	const char *p;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/stat", pid);
+	f = fopen(path, "re");
+	p = f && fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
+	if (!p || sscanf(p + 1,
+			 " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d "
+			 "%*d %*d %*u %*u %llu",
+			 &user, &system, &pages) != 3)
+		return;
+	u->cpu_ticks += user + system;
+	u->resident_bytes += pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Of all processes in its pid namespace. */
+static struct use use_of(const struct sandbox *s)
+{
+	auto_closedir DIR *d = s->box.pid ? opendir("/proc") : NULL;
+	struct use u = { 0 };
+	char first[24], own[64], ns[64];
+	struct dirent *ent;
+	ssize_t n;
+
+	snprintf(first, sizeof(first), "%d", (int)s->box.pid);
+	n = pid_namespace(first, own);
+	while (d && n > 0 && (ent = readdir(d)))
+		if (ent->d_name[0] >= '1' && ent->d_name[0] <= '9' &&
+		    pid_namespace(ent->d_name, ns) == n && memcmp(ns, own, (size_t)n) == 0)
+			add_use(ent->d_name, &u);
+	return u;
+}
+
+/* The mean since its start. */
+static double cpu_percent(const struct sandbox *s, const struct use *u)
+{
+	double lived_s = (double)(now_real_us() - s->started_us) / 1e6;
+	double used_s = (double)u->cpu_ticks / (double)sysconf(_SC_CLK_TCK);
+	double percent = lived_s > 0 ? used_s / lived_s / s->cpu * 100 : 0;
+
+	return percent < 100 ? percent : 100;
 }
 
 static void write_metric(const struct sandbox *s, struct jw *w)
 {
 	uint64_t now = now_real_us(), disk_used = 0;
+	struct use u = use_of(s);
 	struct statvfs fs;
 	char text[28];
 
@@ -339,8 +372,8 @@ static void write_metric(const struct sandbox *s, struct jw *w)
 	jw_kstr(w, "timestamp", time_rfc3339(now, text));
 	jw_kint(w, "timestampUnix", (int64_t)(now / 1000000));
 	jw_kint(w, "cpuCount", s->cpu);
-	jw_knum(w, "cpuUsedPct", 0);
-	jw_kint(w, "memUsed", (int64_t)resident_bytes(s));
+	jw_knum(w, "cpuUsedPct", cpu_percent(s, &u));
+	jw_kint(w, "memUsed", (int64_t)u.resident_bytes);
 	jw_kint(w, "memTotal", (int64_t)s->memory_mb * 1024 * 1024);
 	jw_kint(w, "memCache", 0);
 	jw_kint(w, "diskUsed", (int64_t)disk_used);

@@ -157,6 +157,20 @@ static void on_created(struct sandbox_wait *w, struct sandbox *s, const struct e
 		answer_created(c, s);
 }
 
+/* envd has access tokens from 0.2.0 on. */
+static bool check_secure(struct call *c, const struct sandbox_spec *spec)
+{
+	unsigned major, minor;
+
+	if (!spec->secure || sscanf(c->cloud->o->envd_version, "%u.%u", &major, &minor) != 2 ||
+	    major > 0 || minor >= 2)
+		return true;
+	call_error(c, 400, NULL,
+		   "Template is not compatible with secured access. Please rebuild your template "
+		   "to use this feature.");
+	return false;
+}
+
 static bool check_network(struct call *c, const struct sandbox_spec *spec)
 {
 	const json *network = json_get(c->doc, "network");
@@ -216,7 +230,7 @@ static bool read_spec(struct call *c, bool v2, struct sandbox_spec *spec, const 
 		return false;
 	ignored = json_get(json_get(c->doc, "network"), "allowPublicTraffic");
 	spec->private_traffic = ignored && !json_is_true(ignored);
-	return check_network(c, spec) && check_timeout(c, *timeout_s);
+	return check_network(c, spec) && check_secure(c, spec) && check_timeout(c, *timeout_s);
 }
 
 /* What this cloud has not: then the request must not seem to be granted. */

@@ -512,8 +512,29 @@ struct sandbox *sandbox_find(const struct cloud *c, const char *id)
 
 /* --- pausing and resuming --- */
 
+static void on_stuck(struct loop_timer *t)
+{
+	struct sandbox *s = (struct sandbox *)((char *)t - offsetof(struct sandbox, boot));
+	struct err e = ERR_INIT;
+
+	err_set(&e, ERR_DEADLINE, 0, "no answer from process 1 within %d ms", BOOT_MS);
+	boot_failed(s, &e);
+}
+
+/* Asks process 1, with a deadline. */
+static void freeze(struct sandbox *s, bool stop, void (*on_answer)(struct door_ask *, int, int))
+{
+	struct err e = ERR_INIT;
+
+	if (loop_timer_start(s->cloud->loop, &s->boot, BOOT_MS, on_stuck, &e) < 0)
+		log_error("sandbox %s: %s", s->id, e.msg);
+	s->ask.on_answer = on_answer;
+	door_freeze(&s->door, &s->ask, stop);
+}
+
 static void paused(struct sandbox *s, bool memory)
 {
+	loop_timer_stop(&s->boot);
 	set_state(s, SANDBOX_PAUSED);
 	s->kept_memory = memory;
 	s->end_us = now_real_us();
@@ -546,8 +567,7 @@ int sandbox_pause(struct sandbox *s, bool memory, struct sandbox_wait *w, struct
 		sandbox_join(s, w);
 	tell_watches(s);
 	if (memory) {
-		s->ask.on_answer = on_frozen;
-		door_freeze(&s->door, &s->ask, true);
+		freeze(s, true, on_frozen);
 	} else {
 		stop_box(s);
 		paused(s, false);
@@ -562,6 +582,7 @@ static void on_thawed(struct door_ask *a, int sys, int fd __attribute__((unused)
 
 	if (s->state != SANDBOX_RESUMING)
 		return;
+	loop_timer_stop(&s->boot);
 	if (sys == 0) {
 		set_state(s, SANDBOX_RUNNING);
 		tell_waits(s, NULL);
@@ -591,10 +612,8 @@ int sandbox_resume(struct sandbox *s, uint64_t timeout_s, bool memory, struct sa
 	start_run(s, timeout_s < RESUME_MIN_S ? RESUME_MIN_S : timeout_s);
 	if (w)
 		sandbox_join(s, w);
-	if (s->kept_memory) {
-		s->ask.on_answer = on_thawed;
-		door_freeze(&s->door, &s->ask, false);
-	}
+	if (s->kept_memory)
+		freeze(s, false, on_thawed);
 	return 0;
 }
 

@@ -62,9 +62,12 @@ bool template_name_parse(const char *text, char name[TEMPLATE_NAME_MAX],
 	if (n == 0 || n >= sizeof(plain))
 		return false;
 	plain[n] = 0;
-	rest = strrchr(plain, '/');	/* the namespace: there is only one team */
-	rest = rest ? rest + 1 : plain;
+	rest = plain;
 	len = strspn(rest, allowed);
+	if (len > 0 && rest[len] == '/') {	/* the namespace: there is only one team */
+		rest += len + 1;
+		len = strspn(rest, allowed);
+	}
 	if (len == 0 || (rest[len] && rest[len] != ':'))
 		return false;
 	snprintf(name, TEMPLATE_NAME_MAX, "%.*s", (int)len, rest);

@@ -47,6 +47,10 @@ def options():
         b = m.create()
         ok(b.doc["envdVersion"] == "0.4.9" and b.run("echo x")[1] == b"x\n", "--envd-version", b.doc)
         ok(m.api("GET", "/sandboxes", key="e2b_" + "a" * 40).status == 401, "its key is the only one")
+    with Mock("--envd-version", "0.1.5") as m:
+        a = m.api("POST", "/v2/sandboxes", BASE)
+        ok(a.status == 400 and a.json["message"].startswith("Template is not compatible with secured access."), "an envd without tokens cannot be secured", a)
+        ok(m.create("", secure=False).run("echo x")[1] == b"x\n", "but it can run open")
     with Mock("--latency", "150", "--create-delay", "700") as m:
         began = time.monotonic()
         ok(m.api("GET", "/sandboxes").status == 200 and 0.15 <= time.monotonic() - began < 0.5, "--latency", time.monotonic() - began)

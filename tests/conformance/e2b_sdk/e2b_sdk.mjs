@@ -390,7 +390,7 @@ await withMock(['--fault', 'process:drop@200x1', 'files:cut@1000x1'], async () =
   await s.kill()
 })
 
-await withMock(['--envd-version', '0.1.5'], async () => {
+await withMock(['--envd-version', '0.2.1'], async () => {
   const s = await Sandbox.create()
   ok((await s.commands.run('echo old; whoami')).stdout === 'old\nuser\n', 'an envd of old')
   await s.files.write('a', 'b')
