@@ -3,8 +3,9 @@
  * box - one sandbox of the kernel's: own users, processes, mounts, host name, IPC and network.
  *
  * In it: /usr and (by links) /etc of this machine, read-only; /home, /root, /tmp, /var, /opt,
- * /run and /srv out of one directory, writable; a loopback and no other network.  Process 1 is the door (door.h),
- * which starts the envd role.  Works for root and for ordinary users alike, without helpers:
+ * /run and /srv out of one directory, writable; a loopback and no other network.  Process 1 is
+ * the door (door.h), which starts the envd role.  Works for root and for ordinary users alike,
+ * without helpers:
  *
  *   root       maps the users 0 to 65535 of the sandbox to a high range of this machine's, so
  *              that root in the sandbox owns nothing here

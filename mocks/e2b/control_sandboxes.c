@@ -146,6 +146,11 @@ static void on_created(struct sandbox_wait *w, struct sandbox *s, const struct e
 	struct err e = ERR_INIT;
 	uint64_t ms;
 
+	if (why && why->code == ERR_LOST) {
+		call_error(c, 409, NULL, "%s", why->msg);
+		call_done(c);
+		return;
+	}
 	if (why) {
 		call_error(c, 500, "sandbox_create_failed", "Failed to create sandbox: %s",
 			   why->msg);
