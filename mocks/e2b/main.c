@@ -113,7 +113,9 @@ static int open_root(const struct options *o, struct err *e)
 		if (fs_mkdirs(AT_FDCWD, o->root, 0700, e) < 0)
 			return -1;
 		real = realpath(o->root, NULL);
-		if (!real || strlen(real) >= sizeof(program.cloud.root)) {
+		if (!real)
+			return err_set(e, ERR_SYS, errno, "--root '%.120s'", o->root);
+		if (strlen(real) >= sizeof(program.cloud.root)) {
 			free(real);
 			return err_set(e, ERR_USAGE, 0, "--root '%.120s': path too long", o->root);
 		}

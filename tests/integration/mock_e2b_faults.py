@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 from lib_e2b import KEY, MOCK, Mock, done, envelopes, lives, ok, usable, wait_for
@@ -214,32 +215,38 @@ def nothing_stays():
 
 def as_somebody_else():
     """An ordinary user gets the same, but for root inside."""
-    uid = 65534
-    os.mkdir("o", 0o777)
-    os.chmod("o", 0o777)
-    os.chmod(".", 0o755)
-    shutil.copy(MOCK, "o/mock")
-    prefix = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "env", "-C", "o"]
-    log = os.path.abspath("o/log")
-    p = subprocess.Popen([*prefix, "./mock", "--root", "r", "--log", log], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    line = p.stdout.readline().split()
-    if not line:
-        print("ok - an ordinary user # SKIP " + p.stderr.read().strip())
+    prefix = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    p = subprocess.run([*prefix, "unshare", "-Ur", "true"], capture_output=True, text=True)
+    if p.returncode != 0:
+        print("ok - an ordinary user # SKIP no user namespaces for him: " + p.stderr.strip())
         return
-    m = Mock.__new__(Mock)
-    m.p, m.url, m.port, m.log = p, line[1], int(line[1].rsplit(":", 1)[1]), log
+    # Where he may go: our own directory is root's alone.
+    place = tempfile.mkdtemp(prefix="fm-", dir="/tmp")
+    try:
+        os.chmod(place, 0o777)
+        shutil.copy(MOCK, place + "/mock")
+        p = subprocess.Popen([*prefix, place + "/mock", "--root", place + "/r", "--log", place + "/log"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=place, text=True)
+        m = Mock.__new__(Mock)
+        m.p, m.url, m.log = p, p.stdout.readline().split()[1], place + "/log"
+        m.port = int(m.url.rsplit(":", 1)[1])
+        somebody_else(m, place)
+        p.stdout.close()
+    finally:
+        shutil.rmtree(place)
+
+
+def somebody_else(m, place):
     b = m.create(timeout=60)
     ok(b.run("id -un; id -u; touch f && stat -c %U f /home/user")[1].split() == [b"user", b"1000", b"user", b"user"], "an ordinary user: commands run as user")
+    ok(b.run("touch /etc/x || touch /usr/x")[0] != 0 and b.run("cat /etc/passwd")[1].count(b":x:1000:1000:") == 1, "an ordinary user: /usr and /etc are read-only")
     b.run("setsid sleep 4712 >/dev/null 2>&1 </dev/null &")
-    ok(b.api("POST", "/pause", {}).status == 204 and b.api("POST", "/connect", {"timeout": 9}).status == 201, "an ordinary user: pause and resume")
+    ok(b.api("POST", "/pause", {}).status == 204 and b.api("POST", "/connect", {"timeout": 60}).status == 201, "an ordinary user: pause and resume")
     b.serve("import http.server\nhttp.server.ThreadingHTTPServer(('', 8000), http.server.SimpleHTTPRequestHandler).serve_forever()", 8000)
     ok(b.ask("GET", "/", port=8000).status == 200, "an ordinary user: ports")
     pids = b.processes()
-    p.terminate()
-    p.stdin.close()
-    ok(p.wait(20) == 0 and os.listdir("o/r") == [] and len(pids) > 3 and not [x for x in pids if lives(x)], "an ordinary user: nothing stays", (pids, os.listdir("o/r")))
-    p.stdout.close()
-    p.stderr.close()
+    m.p.terminate()
+    m.p.stdin.close()
+    ok(m.p.wait(20) == 0 and os.listdir(place + "/r") == [] and len(pids) > 3 and not [x for x in pids if lives(x)], "an ordinary user: nothing stays", (pids, os.listdir(place + "/r")))
 
 
 options()
