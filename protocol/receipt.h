@@ -89,8 +89,8 @@ struct receipt {
 	} usage;
 	int leftovers;
 	bool said_complete, said_success; /* the step's own `complete` line */
-	/* Digest of the reason that it gave, "" for none.  The words themselves may hold a secret and
-	 * so travel beside the receipt, which is kept as it is. */
+	/* Digest of the reason that it gave, "" for none.  The words themselves may hold a secret,
+	 * so they travel beside the receipt, which is kept as it is. */
 	char said_sha256[SHA256_HEX];
 	int64_t rows;                     /* -1: none reported */
 	char error[512];                  /* why it is no success, in our words; "" at success */
