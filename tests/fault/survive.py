@@ -227,7 +227,7 @@ def randomly(path):
 
 
 path = pipeline("fault", steps())
-named(path)
+named(pipeline("longer", steps(0.4, 1.8)))
 spare()
 slow_keeper(path)
 take_over(path)
