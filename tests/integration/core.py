@@ -179,7 +179,7 @@ def phases():
 def refusals():
     for args, rc, word in (
             (["run", "missing.yaml"], 2, "missing.yaml"), (["run"], 2, "usage"), (["rum"], 2, "did you mean 'run'"),
-            (["run", "--targt", "x", "p"], 2, "did you mean '--target'"), (["run", "--e2b", "three.yaml"], 10, "not built yet"),
+            (["run", "--targt", "x", "p"], 2, "did you mean '--target'"), (["run", "--e2b", "three.yaml"], 8, "E2B_API_KEY is not set"),
             (["run", "--target", "docker", "three.yaml"], 10, "not built yet"), (["run", "-j0", "three.yaml"], 2, "-j"),
             (["report", "last"], 10, "not built yet"), (["status", "nosuch", "--run-dir", "runs"], 2, "nosuch"),
             (["run", "--secret", "NOT_SET_AT_ALL", "three.yaml"], 2, "NOT_SET_AT_ALL")):

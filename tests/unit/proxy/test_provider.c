@@ -263,10 +263,10 @@ TEST(targets_are_found_by_name)
 	assert_ptr_equal(provider_find("native", &e), &provider_native);
 	assert_null(provider_find("docker", &e));
 	assert_int_equal(e.code, ERR_UNSUPPORTED);
-	assert_string_equal(e.msg, "target 'docker' is not built yet: want local or native");
+	assert_string_equal(e.msg, "target 'docker' is not built yet: want local, native or e2b");
 	assert_null(provider_find("lokal", &e));
 	assert_int_equal(e.code, ERR_USAGE);
-	assert_string_equal(e.msg, "no target 'lokal': want local or native");
+	assert_string_equal(e.msg, "no target 'lokal': want local, native or e2b");
 }
 
 TEST(a_sandbox_survives_the_journal)
