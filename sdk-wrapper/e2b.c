@@ -31,6 +31,7 @@ enum {
 	ONE_REQUEST = 16 << 20,	/* a larger package goes in parts, beside the worker */
 	QUICK_MS = 10000,
 	STARTS = 3,
+	STARTED_TWICE = 95,
 	START_AGAIN_MS = 300,
 	PENDING_ASKS = 5,
 	PENDING_GAP_MS = 800,
@@ -39,7 +40,7 @@ enum {
 };
 
 /* Its words: worker, its byte count, log, root, then the worker's own arguments.  An upload
- * may have come to its end early and look fine. */
+ * may have come to its end early and look fine; a start may come twice. */
 static const char bootstrap[] =
 	"set -e\n"
 	"n=$(wc -c <\"$1\")\n"
@@ -48,7 +49,8 @@ static const char bootstrap[] =
 	" exit 90\n"
 	"}\n"
 	"chmod 700 \"$1\"\n"
-	"mkdir -p \"$4\"\n"
+	"[ ! -d \"$4\" ] || exit 95\n"
+	"mkdir \"$4\"\n"
 	"cd \"$4\"\n"
 	"w=$1 log=$3\n"
 	"shift 4\n"
@@ -330,6 +332,8 @@ static void on_process_end(void *user, const struct envd_exit *x, const struct f
 		start_failed(s, f);
 		return;
 	}
+	if (x->code == STARTED_TWICE)	/* then the first one runs */
+		return;
 	err_set(&s->err, ERR_PROVIDER, 0, "sandbox %s: the worker ended (%s)", s->made.id,
 		x->status);
 	snprintf(path, sizeof(path), LOG_PATH, s->unique);
@@ -364,7 +368,7 @@ static void start_worker(struct e2b *s)
 		root,	    "--sandbox-id",   s->made.id,	     "--lease",
 		lease,	    NULL,
 	};
-	struct envd_command cmd = { .cmd = "/bin/sh", .args = args };
+	struct envd_command cmd = { .cmd = "/bin/sh", .args = args, .twice_is_fine = true };
 	struct envd_hooks hooks = { s, on_process_start, on_process_output, on_process_end };
 	struct err e = ERR_INIT;
 

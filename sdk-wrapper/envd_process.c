@@ -186,7 +186,7 @@ static struct envd_process *process_new(struct envd *d, const char *what,
 
 /* The message in an envelope; the stream of events is the answer. */
 static int open_stream(struct envd_process *p, const char *path, const struct buf *message,
-		       uint32_t timeout_ms, struct err *e)
+		       uint32_t timeout_ms, bool fresh, struct err *e)
 {
 	struct envd_headers h;
 	struct buf url CLEANUP(buf_release);
@@ -199,7 +199,7 @@ static int open_stream(struct envd_process *p, const char *path, const struct bu
 				    .on_data = on_data,
 				    .connect_ms = CONNECT_MS,
 				    .idle_ms = SILENT_MS,
-				    .fresh = true,
+				    .fresh = fresh,
 				    .on_done = on_done,
 				    .user = p };
 
@@ -254,7 +254,8 @@ struct envd_process *envd_start(struct envd *d, const struct envd_command *cmd,
 	jw_init(&w, &message);
 	put_command(&w, cmd);
 	if (jw_done(&w, e) == 0 &&
-	    open_stream(p, "/process.Process/Start", &message, cmd->timeout_ms, e) == 0)
+	    open_stream(p, "/process.Process/Start", &message, cmd->timeout_ms,
+			!cmd->twice_is_fine, e) == 0)
 		return p;
 	process_free(p);
 	return NULL;
@@ -270,7 +271,7 @@ struct envd_process *envd_attach(struct envd *d, uint32_t pid, const struct envd
 	if (!p)
 		return NULL;
 	if (buf_printf(&message, e, "{\"process\":{\"pid\":%u}}", pid) == 0 &&
-	    open_stream(p, "/process.Process/Connect", &message, 0, e) == 0)
+	    open_stream(p, "/process.Process/Connect", &message, 0, false, e) == 0)
 		return p;
 	process_free(p);
 	return NULL;

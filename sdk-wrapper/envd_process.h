@@ -18,6 +18,7 @@ struct envd_command {
 	const char *cwd;		/* NULL: the user's */
 	bool has_stdin;			/* else /dev/null, with an envd since 0.3.0 */
 	uint32_t timeout_ms;		/* envd kills it then; 0: never */
+	bool twice_is_fine;	/* may go over a connection that was used before (see http.h) */
 };
 
 struct envd_exit {

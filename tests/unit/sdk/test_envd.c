@@ -423,7 +423,7 @@ static struct envd_process *start(struct client *c, struct got *g, uint32_t time
 {
 	static const char *const args[] = { "-c", "echo hi", NULL };
 	static const char *const envs[] = { "A", "b \"c\"", NULL };
-	struct envd_command cmd = { "/bin/sh", args, envs, "/tmp", false, timeout_ms };
+	struct envd_command cmd = { "/bin/sh", args, envs, "/tmp", false, timeout_ms, false };
 	struct envd_hooks hooks = { g, on_start, on_output, on_end };
 	struct err e = ERR_INIT;
 	struct envd_process *p = envd_start(c->envd, &cmd, &hooks, &e);
