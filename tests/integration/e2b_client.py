@@ -2,56 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 240
 """farstep --e2b against the mock cloud: what is asked, what is survived, what is given back."""
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
-from lib_run import BUILD, FARSTEP, call, done, ok, pipeline, run, shell, wait_for
+from lib_cloud import MOCK, Cloud
+from lib_run import FARSTEP, call, done, ok, pipeline, run, shell, wait_for
 
-MOCK = BUILD + "/farstep-mock-e2b"
 if not os.path.exists(MOCK):
     print("no mock cloud in this build")
     sys.exit(77)
 for name in list(os.environ):
     if name.lower().endswith("_proxy"):
         del os.environ[name]
-
-
-class Cloud:
-    def __init__(self, *args):
-        self.log = os.path.abspath("cloud-%d.log" % time.monotonic_ns())
-        self.p = subprocess.Popen([MOCK, "--print-env", "--with-parent", "--log", self.log, *args],
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        lines = []
-        while not lines or not lines[-1].startswith("E2B_DOMAIN"):
-            line = self.p.stdout.readline()
-            assert line, lines
-            lines.append(line.strip())
-        self.env = dict(os.environ, **dict(l.split("=", 1) for l in lines if l.startswith("E2B_")))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *a):
-        self.p.terminate()
-        self.p.wait(30)
-        self.p.stdin.close()
-        self.p.stdout.close()
-
-    def asked(self, method=None, path=""):
-        with open(self.log) as f:
-            rows = [json.loads(l) for l in f]
-        return [r for r in rows if method in (None, r["method"]) and r["path"].startswith(path)]
-
-    def running(self):
-        """What the cloud still has, asked through farstep's own rival."""
-        import urllib.request
-        r = urllib.request.Request(self.env["E2B_API_URL"] + "/v2/sandboxes", headers={"X-API-Key": self.env["E2B_API_KEY"]})
-        with urllib.request.urlopen(r) as f:
-            return json.load(f)
 
 
 def whole():
