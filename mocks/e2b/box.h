@@ -22,9 +22,14 @@
 #include "protocol/base/err.h"
 
 #define BOX_USER "user"
+/* This machine's /etc.  The sandbox's is a directory of links to it, for a file mounted over
+ * /etc/passwd would be gone as soon as the machine replaces its own by rename.  As deep as /etc,
+ * so that links from there upwards lead where they should. */
+#define BOX_MACHINES_ETC ".etc"
 
 enum {
 	BOX_UID = 1000,		/* of `user`, inside */
+	BOX_USERS = 65536,
 	BOX_DOOR_FD = 3,	/* process 1 finds the door's socket here, */
 	BOX_TOKEN_FD = 4,	/* and here what envd reads its token from */
 };

@@ -1,23 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mocks/e2b/sandbox.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "mocks/e2b/envd.h"
+#include "mocks/e2b/sandbox_box.h"
 #include "protocol/base/cleanup.h"
 #include "protocol/base/fs.h"
 #include "protocol/base/log.h"
 
 enum {
-	ENVS_MAX = 256,
-	ARGS_MAX = 32 + 2 * ENVS_MAX + 2 * ENVD_FAULTS_MAX,
-	ENV_BYTES = 128 * 1024,
 	BOOT_MS = 10000,	/* until envd takes a connection; it takes 10 */
 	BOOT_RETRY_MS = 5,
 	RESUME_MIN_S = 1,
@@ -199,147 +195,6 @@ static void on_vanish(struct loop_timer *t)
 	sandbox_kill(s);
 }
 
-/* --- process 1 --- */
-
-/* Arguments of process 1, in which each variable needs its text. */
-struct args {
-	char *v[ARGS_MAX];
-	size_t n;
-	struct buf text;
-};
-
-static void args_release(struct args *a)
-{
-	buf_release(&a->text);
-}
-
-static void add(struct args *a, const char *word)
-{
-	if (a->n < ARGS_MAX - 1)
-		a->v[a->n++] = (char *)(uintptr_t)word;	/* exec takes it unchanged */
-}
-
-static int put_env(struct args *a, const char *name, const char *value, struct err *e)
-{
-	return buf_printf(&a->text, e, "%s=%s", name, value) < 0 || buf_putc(&a->text, 0, e) < 0
-		       ? err_wrap(e, "envVars")
-		       : 0;
-}
-
-/* Those that E2B sets, then those of the request. */
-static int add_envs(struct args *a, const struct sandbox *s, struct err *e)
-{
-	const json *envs = json_get(s->request, "envVars");
-	const char *p, *end;
-
-	if (json_count(envs) > ENVS_MAX - 2)
-		return err_set(e, ERR_LIMIT, 0, "more than %d variables", ENVS_MAX - 2);
-	if (put_env(a, "E2B_SANDBOX_ID", s->id, e) < 0 ||
-	    put_env(a, "E2B_TEMPLATE_ID", s->template_id, e) < 0)
-		return -1;
-	for (const json *v = json_first(envs); v; v = json_next(v))
-		if (put_env(a, json_key(v), json_string(v), e) < 0)
-			return -1;
-	p = (const char *)buf_data(&a->text);
-	for (end = p + buf_len(&a->text); p < end; p += strlen(p) + 1) {
-		add(a, "--env");
-		add(a, p);
-	}
-	return 0;
-}
-
-static int make_args(const struct sandbox *s, struct args *a, struct err *e)
-{
-	const struct options *o = s->cloud->o;
-
-	a->n = 0;
-	buf_init(&a->text, ENV_BYTES);
-	add(a, "farstep-mock-e2b");
-	add(a, "--role");
-	add(a, "door");
-	add(a, "--");
-	add(a, "envd");
-	add(a, "--role");
-	add(a, "envd");
-	add(a, "--listen-fd");
-	add(a, "3");
-	if (s->token[0]) {
-		add(a, "--token-fd");
-		add(a, "4");
-	}
-	add(a, "--envd-version");
-	add(a, o->envd_version);
-	for (unsigned i = 0; i < o->n_envd_faults; i++) {
-		add(a, "--fault");
-		add(a, o->envd_fault[i]);
-	}
-	if (add_envs(a, s, e) < 0)
-		return -1;
-	a->v[a->n] = NULL;
-	return 0;
-}
-
-static int token_pipe(const struct sandbox *s, int *ret, struct err *e)
-{
-	size_t n = strlen(s->token);
-	int fd[2], r = 0;
-
-	if (pipe2(fd, O_CLOEXEC) < 0)
-		return err_set(e, ERR_SYS, errno, "token");
-	if (n && write(fd[1], s->token, n) != (ssize_t)n)	/* far less than a pipe holds */
-		r = err_set(e, ERR_SYS, errno, "token");
-	close(fd[1]);
-	*ret = fd[0];
-	return r;
-}
-
-static void dir_of(const struct sandbox *s, char ret[512])
-{
-	snprintf(ret, 512, "%s/%s", s->cloud->root, s->id);
-}
-
-static void on_gone(struct door *d)
-{
-	struct sandbox *s = (struct sandbox *)((char *)d - offsetof(struct sandbox, door));
-
-	log_warn("sandbox %s: its first process ended", s->id);
-	sandbox_kill(s);
-}
-
-static int start_box(struct sandbox *s, struct err *e)
-{
-	struct args a CLEANUP(args_release);
-	struct box_spec spec = { .name = s->id, .users = &s->cloud->users, .argv = a.v };
-	auto_close int log_fd = -1, token_fd = -1;
-	char dir[512], path[560];
-
-	dir_of(s, dir);
-	snprintf(path, sizeof(path), "%s/envd.log", dir);
-	if (make_args(s, &a, e) < 0 || token_pipe(s, &token_fd, e) < 0)
-		return -1;
-	log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (log_fd < 0)
-		return err_set(e, ERR_SYS, errno, "%s", path);
-	spec.dir = dir;
-	spec.log_fd = log_fd;
-	spec.token_fd = token_fd;
-	if (box_start(&spec, &s->box, e) < 0)
-		return -1;
-	if (door_open(&s->door, s->cloud->loop, s->box.door, on_gone, e) < 0) {
-		box_end(&s->box);
-		return -1;
-	}
-	return 0;
-}
-
-static void stop_box(struct sandbox *s)
-{
-	loop_timer_stop(&s->boot);
-	if (s->box.pid)
-		door_close(&s->door);
-	box_end(&s->box);
-}
-
 /* --- starting --- */
 
 static void on_boot_retry(struct loop_timer *t);
@@ -384,7 +239,7 @@ static void on_boot_retry(struct loop_timer *t)
 
 static int boot(struct sandbox *s, struct err *e)
 {
-	if (start_box(s, e) < 0)
+	if (sandbox_box_start(s, e) < 0)
 		return -1;
 	s->boot_until_ns = now_ns() + BOOT_MS * UINT64_C(1000000);
 	ask_boot(s);
@@ -463,9 +318,9 @@ static void enlist(struct sandbox *s)
 
 static int remove_files(const struct sandbox *s, struct err *e)
 {
-	char dir[512];
+	char dir[SANDBOX_DIR];
 
-	dir_of(s, dir);
+	sandbox_dir(s, dir);
 	return fs_remove_tree(AT_FDCWD, dir, e);
 }
 
@@ -483,14 +338,14 @@ int sandbox_create(struct cloud *c, const struct sandbox_spec *spec, struct sand
 		   struct sandbox **ret, struct err *e)
 {
 	struct sandbox *s = check_quota(c, e) < 0 ? NULL : new_sandbox(c, spec, e);
-	char dir[512];
+	char dir[SANDBOX_DIR];
 
 	if (!s) {
 		json_free(spec->request);
 		return -1;
 	}
 	enlist(s);
-	dir_of(s, dir);
+	sandbox_dir(s, dir);
 	if (box_make_dir(dir, s->id, &c->users, e) < 0 || boot(s, e) < 0) {
 		sandbox_kill(s);
 		return -1;
@@ -569,7 +424,7 @@ int sandbox_pause(struct sandbox *s, bool memory, struct sandbox_wait *w, struct
 	if (memory) {
 		freeze(s, true, on_frozen);
 	} else {
-		stop_box(s);
+		sandbox_box_stop(s);
 		paused(s, false);
 	}
 	return 0;
@@ -601,7 +456,7 @@ int sandbox_resume(struct sandbox *s, uint64_t timeout_s, bool memory, struct sa
 	if (check_quota(s->cloud, e) < 0)
 		return -1;
 	if (!memory && s->kept_memory) {
-		stop_box(s);
+		sandbox_box_stop(s);
 		s->kept_memory = false;
 	}
 	set_state(s, SANDBOX_RESUMING);
@@ -634,7 +489,7 @@ void sandbox_kill(struct sandbox *s)
 	loop_timer_stop(&s->expiry);
 	loop_timer_stop(&s->vanish);
 	tell_watches(s);
-	stop_box(s);
+	sandbox_box_stop(s);
 	if (remove_files(s, &e) < 0)
 		log_error("sandbox %s: files stay behind: %s", s->id, e.msg);
 	err_set(&gone, ERR_LOST, 0, "Sandbox \"%s\" is being killed", s->id);
