@@ -59,6 +59,24 @@ void call_error(struct call *c, int status, const char *error_code, const char *
 	call_reply(c, status, &body);
 }
 
+void call_balancer(struct call *c, int status, const char *text)
+{
+	char page[512];
+	int n = snprintf(page, sizeof(page),
+			 "<!doctype html><meta charset=\"utf-8\"><title>%d</title>%d %s\n", status,
+			 status, text);
+
+	if (call_is_open(c))
+		http_reply(c->x.h, status, "text/html; charset=UTF-8", page, (size_t)n);
+}
+
+void call_act(struct call *c, struct fault *f)
+{
+	fault_act(f);
+	c->x.fault = fault_name(f->kind);
+	log_debug("control: %s acts", c->x.fault);
+}
+
 void call_fail(struct call *c, const struct err *e)
 {
 	if (e->code == ERR_QUOTA) {

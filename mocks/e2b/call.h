@@ -30,6 +30,7 @@ struct route {
 	const char *path;	/* "/sandboxes/{}/timeout"; {} is one part of it, decoded */
 	void (*handle)(struct call *c);
 	unsigned flags;
+	enum fault_kind fault;	/* the rule that answers in its place, in a balancer's words */
 };
 enum {
 	ROUTE_OPEN = 1,		/* without a key */
@@ -68,6 +69,10 @@ void call_error(struct call *c, int status, const char *error_code, const char *
 /* 429 for the quota, 500 for what else can go wrong within the mock. */
 void call_fail(struct call *c, const struct err *e);
 void call_header(struct call *c, const char *name, const char *value);
+/* As something in front of E2B answers, which knows no JSON. */
+void call_balancer(struct call *c, int status, const char *text);
+/* The rule has acted on this call. */
+void call_act(struct call *c, struct fault *f);
 
 /* The sandbox that the first parameter names; NULL: answered 400 or 404. */
 struct sandbox *call_sandbox(struct call *c);

@@ -198,10 +198,23 @@ static size_t on_body(struct http *h, const uint8_t *p, size_t n)
 	return n;
 }
 
+static bool fault_answers(struct call *c)
+{
+	struct fault *f = c->route->fault ? faults_find(&c->cloud->faults, c->route->fault) : NULL;
+
+	if (!f)
+		return false;
+	call_act(c, f);
+	call_balancer(c, 503, "no healthy upstream");
+	return true;
+}
+
 static void on_body_end(struct http *h)
 {
 	struct call *c = http_ctx(h);
 
+	if (call_is_open(c) && fault_answers(c))
+		return;
 	if (call_is_open(c) && ((c->route->flags & ROUTE_UPLOAD) || parse_body(c)))
 		c->route->handle(c);
 }

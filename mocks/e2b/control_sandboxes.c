@@ -50,13 +50,6 @@ static bool check_timeout(struct call *c, int64_t timeout_s)
 
 /* --- create: faults --- */
 
-static void act(struct call *c, struct fault *f)
-{
-	fault_act(f);
-	c->x.fault = fault_name(f->kind);
-	log_debug("control: %s acts", c->x.fault);
-}
-
 static struct fault *find_create_fault(struct call *c)
 {
 	for (int k = FAULT_CREATE_QUOTA; k <= FAULT_CREATE_CUT; k++) {
@@ -84,6 +77,9 @@ static bool fault_answers(struct call *c, const struct fault *f)
 		call_header(c, "RateLimit-Remaining", "0");
 		call_header(c, "RateLimit-Reset", "1");
 		call_error(c, 429, NULL, "Rate limit exceeded");
+		return true;
+	case FAULT_CREATE_BALANCER:
+		call_balancer(c, 429, "Too Many Requests");
 		return true;
 	case FAULT_CREATE_500:
 		call_error(c, 500, "sandbox_create_failed", "Failed to create sandbox");
@@ -266,7 +262,7 @@ static void create(struct call *c, bool v2)
 
 	c->begun_ns = now_ns();
 	if (f) {
-		act(c, f);
+		call_act(c, f);
 		if (fault_answers(c, f))
 			return;
 		c->fault = f;
@@ -506,15 +502,15 @@ static void put_network(struct call *c)
 }
 
 const struct route sandbox_routes[] = {
-	{ "POST", "/sandboxes", post_v1, ROUTE_BODY },
-	{ "POST", "/v2/sandboxes", post_v2, ROUTE_BODY },
-	{ "DELETE", "/sandboxes/{}", delete_sandbox, 0 },
-	{ "POST", "/sandboxes/{}/timeout", post_timeout, ROUTE_BODY },
-	{ "POST", "/sandboxes/{}/refreshes", post_refreshes, 0 },
-	{ "POST", "/sandboxes/{}/pause", post_pause, 0 },
-	{ "POST", "/sandboxes/{}/resume", post_resume, 0 },
-	{ "POST", "/sandboxes/{}/connect", post_connect, ROUTE_BODY },
-	{ "POST", "/v2/sandboxes/{}/connect", post_connect, 0 },
-	{ "PUT", "/sandboxes/{}/network", put_network, ROUTE_BODY },
+	{ "POST", "/sandboxes", post_v1, ROUTE_BODY, 0 },
+	{ "POST", "/v2/sandboxes", post_v2, ROUTE_BODY, 0 },
+	{ "DELETE", "/sandboxes/{}", delete_sandbox, 0, FAULT_DELETE_503 },
+	{ "POST", "/sandboxes/{}/timeout", post_timeout, ROUTE_BODY, FAULT_TIMEOUT_503 },
+	{ "POST", "/sandboxes/{}/refreshes", post_refreshes, 0, 0 },
+	{ "POST", "/sandboxes/{}/pause", post_pause, 0, 0 },
+	{ "POST", "/sandboxes/{}/resume", post_resume, 0, 0 },
+	{ "POST", "/sandboxes/{}/connect", post_connect, ROUTE_BODY, 0 },
+	{ "POST", "/v2/sandboxes/{}/connect", post_connect, 0, 0 },
+	{ "PUT", "/sandboxes/{}/network", put_network, ROUTE_BODY, 0 },
 	{ 0 },
 };

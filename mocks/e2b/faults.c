@@ -8,14 +8,19 @@ static const struct {
 	const char *name;
 	bool wants_at;
 } kinds[FAULT_KINDS] = {
+	[FAULT_NONE] = { "", false },
 	[FAULT_CREATE_QUOTA] = { "create:429:quota", false },
 	[FAULT_CREATE_RATE] = { "create:429:rate", false },
+	[FAULT_CREATE_BALANCER] = { "create:429:lb", false },
 	[FAULT_CREATE_500] = { "create:500", false },
 	[FAULT_CREATE_503] = { "create:503", false },
 	[FAULT_CREATE_504] = { "create:504", false },
 	[FAULT_CREATE_HANG] = { "create:hang", false },
 	[FAULT_CREATE_AMBIGUOUS] = { "create:ambiguous", false },
 	[FAULT_CREATE_CUT] = { "create:cut", false },
+	[FAULT_LIST_503] = { "list:503", false },
+	[FAULT_TIMEOUT_503] = { "timeout:503", false },
+	[FAULT_DELETE_503] = { "delete:503", false },
 	[FAULT_FILES_CUT] = { "files:cut", true },
 	[FAULT_FILES_CORRUPT] = { "files:corrupt", true },
 	[FAULT_PROCESS_DROP] = { "process:drop", true },
@@ -28,12 +33,16 @@ const char *faults_help(void)
 	return "Fault rules:\n"
 	       "  create:429:quota   the quota is used up (429 without Retry-After)\n"
 	       "  create:429:rate    too many requests (429 with Retry-After: 1)\n"
+	       "  create:429:lb      the same from a balancer in front, which speaks no JSON\n"
 	       "  create:500         an internal error; nothing was created\n"
 	       "  create:503         no capacity\n"
 	       "  create:504         placement timed out\n"
 	       "  create:hang        no answer ever comes, and nothing is created\n"
 	       "  create:ambiguous   the sandbox is created, but the answer is 500\n"
 	       "  create:cut         the sandbox is created, but the connection breaks\n"
+	       "  list:503           a balancer in front answers in place of a list of sandboxes,\n"
+	       "  timeout:503        of a change of a lifetime,\n"
+	       "  delete:503         of the end of a sandbox; nothing was done\n"
 	       "  files:cut@N        the connection of a file transfer breaks after N bytes of its "
 	       "body\n"
 	       "  files:corrupt@N    one bit of byte N (the first is 0) of a transferred file is "
@@ -78,7 +87,7 @@ static int fail(const char *text, const char *why, struct err *e)
 
 static int find_kind(const char *text, size_t n)
 {
-	for (int k = 0; k < FAULT_KINDS; k++)
+	for (int k = FAULT_NONE + 1; k < FAULT_KINDS; k++)
 		if (strlen(kinds[k].name) == n && memcmp(kinds[k].name, text, n) == 0)
 			return k;
 	return -1;

@@ -11,14 +11,19 @@
 #include "protocol/base/err.h"
 
 enum fault_kind {
+	FAULT_NONE,
 	FAULT_CREATE_QUOTA,	/* create:429:quota */
 	FAULT_CREATE_RATE,	/* create:429:rate */
+	FAULT_CREATE_BALANCER,	/* create:429:lb */
 	FAULT_CREATE_500,	/* create:500 */
 	FAULT_CREATE_503,	/* create:503 */
 	FAULT_CREATE_504,	/* create:504 */
 	FAULT_CREATE_HANG,	/* create:hang */
 	FAULT_CREATE_AMBIGUOUS,	/* create:ambiguous: creates, and answers 500 */
 	FAULT_CREATE_CUT,	/* create:cut: creates, and hangs up */
+	FAULT_LIST_503,		/* list:503 */
+	FAULT_TIMEOUT_503,	/* timeout:503 */
+	FAULT_DELETE_503,	/* delete:503 */
 	FAULT_FILES_CUT,	/* files:cut@N */
 	FAULT_FILES_CORRUPT,	/* files:corrupt@N */
 	FAULT_PROCESS_DROP,	/* process:drop@N */

@@ -127,6 +127,7 @@ def inside(m):
     if os.geteuid() == 0:
         ok(b.run("id -u; touch /root/x && echo fine", user="root")[1] == b"0\nfine\n", "root in it is root of it")
         ok(b.run("cat /etc/shadow", user="root")[0] != 0, "but not of this machine's files")
+        ok(b.run("mount -o remount,rw,bind /usr; touch /usr/x /usr/bin/x", user="root")[0] != 0 and not os.path.exists("/usr/x"), "nor can it write them when it mounts /usr anew")
     out = b.run("cut -d' ' -f5 /proc/self/mountinfo; cat /etc/os-release")[1].decode()
     ok("/etc/" not in out and "NAME=" in out, "no mount lies on a file of /etc: it would go when this machine replaces the file", out)
     other = m.create()

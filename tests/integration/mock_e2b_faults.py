@@ -30,7 +30,7 @@ def options():
     p = subprocess.run([MOCK, "--help"], capture_output=True, text=True, timeout=20)
     names = "--listen --root --api-key --latency --create-delay --max-sandboxes --envd-version --log --fault --print-env --with-parent".split()
     ok(p.returncode == 0 and all(n in p.stdout for n in names), "--help has every option", p.stdout)
-    rules = "create:429:quota create:429:rate create:500 create:503 create:504 create:hang create:ambiguous create:cut files:cut@ files:corrupt@ process:drop@ sandbox:vanish@ edge:502@ process:stall@ files:507".split()
+    rules = "create:429:quota create:429:rate create:429:lb list:503 timeout:503 delete:503 create:500 create:503 create:504 create:hang create:ambiguous create:cut files:cut@ files:corrupt@ process:drop@ sandbox:vanish@ edge:502@ process:stall@ files:507".split()
     ok(all(r in p.stdout for r in rules), "and every fault rule", p.stdout)
     for args, text in ((["--listen", "0.0.0.0:80"], "only on loopback"), (["--listen", "x"], "want 127.0.0.1:PORT"), (["--fault", "create:418"], "fault 'create:418': unknown"), (["--fault", "files:cut"], "wants @ and a number"),
                        (["--max-sandboxes", "x"], "want a number"), (["--api-key", "k"], "want e2b_"), (["--envd-version", "new"], "want three numbers"), (["--root"], "wants a value"), (["--speed", "1"], "is no option"), (["--role", "king"], "is no role")):
@@ -84,6 +84,15 @@ def create_faults():
     answers("create:500", 500, "Failed to create sandbox", "sandbox_create_failed")
     answers("create:503", 503, "Failed to place sandbox: not enough capacity", "sandbox_capacity_unavailable")
     answers("create:504", 504, "Failed to place sandbox: placement timed out", "sandbox_placement_timeout")
+    with Mock("--fault", "create:429:lbx1", "list:503x1", "timeout:503x1", "delete:503x1") as m:
+        a = m.api("POST", "/v2/sandboxes", BASE)
+        ok(a.status == 429 and a.headers["Content-Type"].startswith("text/html") and b"Too Many Requests" in a.body, "create:429:lb: a balancer's page, not JSON", a)
+        b = m.create(timeout=60)
+        end = b.info()["endAt"]
+        got = [m.api("GET", "/v2/sandboxes").status, b.api("POST", "/timeout", {"timeout": 500}).status, b.api("DELETE", "").status]
+        ok(got == [503] * 3 and b.info()["endAt"] == end, "list, timeout and delete: 503, and nothing was done", got)
+        got = [m.api("GET", "/v2/sandboxes").status, b.api("POST", "/timeout", {"timeout": 500}).status, b.api("DELETE", "").status]
+        ok(got == [200, 204, 204], "once only", got)
     with Mock("--fault", "create:hangx1") as m:
         try:
             a = m.api("POST", "/v2/sandboxes", BASE, timeout=1)
