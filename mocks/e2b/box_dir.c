@@ -76,10 +76,9 @@ static int put_file(const char *dir, const char *name, const struct buf *text, s
 
 	if ((size_t)snprintf(path, sizeof(path), "%s/etc/%s", dir, name) >= sizeof(path))
 		return err_set(e, ERR_LIMIT, 0, "'%.200s': path too long", dir);
-	return fs_write(AT_FDCWD, path, buf_data(text), buf_len(text), 0644, false, e) < 0 ||
-			       chmod(path, 0644) < 0
-		       ? -1
-		       : 0;
+	if (fs_write(AT_FDCWD, path, buf_data(text), buf_len(text), 0644, false, e) < 0)
+		return -1;
+	return chmod(path, 0644) < 0 ? err_set(e, ERR_SYS, errno, "%s", path) : 0;
 }
 
 /* The lines of the machine's file whose third field is not BOX_UID and whose name is not ours,

@@ -322,6 +322,8 @@ with Mock("--root", "root", "--max-sandboxes", "50") as mock:
     pauses(mock)
     lists(mock)
     templates(mock)
-    ok(os.listdir("root") == ["lock"] or mock.api("GET", "/v2/sandboxes").json, "nothing is left of sandboxes that ended", os.listdir("root"))
+    for s in mock.api("GET", "/v2/sandboxes").json:
+        mock.api("DELETE", "/sandboxes/" + s["sandboxID"])
+    ok(os.listdir("root") == ["lock"], "nothing is left of sandboxes that ended", os.listdir("root"))
 quota()
 done()
