@@ -156,7 +156,7 @@ async function stdin(s) {
 async function timeouts(s) {
   const began = Date.now()
   const e = await thrown(() => s.commands.run('sleep 30; echo late >late', { timeoutMs: 700 }))
-  ok(e instanceof TimeoutError && Date.now() - began < 5000, 'a command over its time', e)
+  ok(e instanceof TimeoutError && Date.now() - began < 20_000, 'a command over its time', e)
   await sleep(300)
   const l = await s.commands.list()
   ok(!l.some((p) => p.args.at(-1)?.includes('late')), 'is killed', l)
@@ -290,7 +290,7 @@ async function living(m, s) {
   await Promise.all(made.map((x) => x.kill()))
   await s.setTimeout(60_000)
   const i = await s.getInfo()
-  ok(Math.abs(i.endAt - Date.now() - 60_000) < 2000, 'setTimeout', i)
+  ok(Math.abs(i.endAt - Date.now() - 60_000) < 5000, 'setTimeout', i)
   ok((await s.getMetrics()).every((x) => x.cpuCount === 2 && x.memTotal > 0), 'getMetrics')
   const h = await s.commands.run('i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done', { background: true, timeoutMs: 0 })
   await until('counting', () => h.stdout.includes('3\n'))
