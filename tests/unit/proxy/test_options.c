@@ -137,7 +137,6 @@ TEST(every_option_is_taken_by_its_commands_and_by_no_other)
 TEST(what_is_not_built_is_refused_by_name_with_exit_10)
 {
 	static const char *const rows[] = {
-		"run --e2b",       "run --template x",   "run --e2b-template x",
 		"run --cpu 2",     "run --e2b-cpu 2",    "run --memory 4",
 		"run --e2b-mem 4", "run --install-deps", "run --e2b-install-deps",
 		"run --sandbox x", "run --keep",         "run --set a=b",
@@ -148,9 +147,8 @@ TEST(what_is_not_built_is_refused_by_name_with_exit_10)
 		assert_refused(rows[i], ERR_UNSUPPORTED, NULL);
 	assert_refused("run --keep", ERR_UNSUPPORTED, "--keep: not built yet");
 	assert_refused("run --target docker", ERR_UNSUPPORTED,
-	               "target docker: not built yet; there are local, native, unix:PATH, "
-	               "ws://HOST:PORT");
-	assert_refused("run --target wss://h", ERR_UNSUPPORTED, NULL);
+	               "target docker: not built yet; there are local, native, e2b, unix:PATH, "
+	               "ws://HOST:PORT, wss://HOST[:PORT]");
 	assert_refused("run --network a.example", ERR_UNSUPPORTED,
 	               "--network 'a.example': host lists are not built yet; want off or on");
 	assert_int_equal(err_exit(ERR_UNSUPPORTED), 10);
@@ -217,10 +215,10 @@ TEST(an_unknown_target_names_the_valid_ones)
 {
 	assert_refused("run --target lcoal", ERR_USAGE,
 	               "unknown target 'lcoal' (did you mean 'local'?); there are local, native, "
-	               "unix:PATH, ws://HOST:PORT");
+	               "e2b, unix:PATH, ws://HOST:PORT, wss://HOST[:PORT]");
 	assert_refused("run --target http://x", ERR_USAGE,
-	               "unknown target 'http://x'; there are local, native, unix:PATH, "
-	               "ws://HOST:PORT");
+	               "unknown target 'http://x'; there are local, native, e2b, unix:PATH, "
+	               "ws://HOST:PORT, wss://HOST[:PORT]");
 }
 
 TEST(wrong_values_are_told)
@@ -360,7 +358,7 @@ TEST(a_wrong_variable_is_told_by_name)
 	setenv("FARSTEP_TARGET", "lcoal", 1);
 	assert_refused("run p", ERR_USAGE,
 	               "FARSTEP_TARGET: unknown target 'lcoal' (did you mean 'local'?); there are "
-	               "local, native, unix:PATH, ws://HOST:PORT");
+	               "local, native, e2b, unix:PATH, ws://HOST:PORT, wss://HOST[:PORT]");
 	unsetenv("FARSTEP_TARGET");
 	setenv("FARSTEP_LOG_LEVEL", "loud", 1);
 	assert_refused("ps", ERR_USAGE,
