@@ -145,6 +145,8 @@ def deaf(path):
         if closed is None and re.search(r"closed: (4005|1006)", w.log()):
             closed = time.monotonic() - begun
         time.sleep(0.05)
+    if closed is None and re.search(r"closed: (4005|1006)", w.log()):   # and with it the run ended
+        closed = time.monotonic() - begun
     ok(p.returncode == 0 and closed and closed <= 31, "a worker that hears nothing gives the connection up within 30 s", (p.returncode, closed, w.log()[-800:]))
     w.stop()
 
