@@ -144,7 +144,7 @@ TEST(four_requests_bring_it_up_and_none_holds_anything_of_the_user)
 		assert_null(strstr(script->asked[i].text, "hidden-4711"));
 }
 
-TEST(the_bootstrap_refuses_a_worker_cut_short_and_runs_one_that_is_whole)
+TEST(the_bootstrap_refuses_a_worker_that_was_cut_short)
 {
 	char script_text[2000], command[3000], out[300] = "";
 	const char *start, *end;
@@ -332,8 +332,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(four_requests_bring_it_up_and_none_holds_anything_of_the_user),
-		cmocka_unit_test(
-			the_bootstrap_refuses_a_worker_cut_short_and_runs_one_that_is_whole),
+		cmocka_unit_test(the_bootstrap_refuses_a_worker_that_was_cut_short),
 		cmocka_unit_test(a_worker_that_ends_at_once_leaves_its_last_words),
 		cmocka_unit_test(a_start_whose_answer_was_lost_is_asked_about),
 		cmocka_unit_test(a_create_that_failed_for_certain_leaves_nothing_to_destroy),
