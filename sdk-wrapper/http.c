@@ -402,7 +402,8 @@ static size_t take_body(char *p, size_t size, size_t n, void *arg)
 
 /* --- traces --- */
 
-static void trace_lines(struct http *h, const char *arrow, const char *p, size_t n)
+static void trace_lines(struct http *h, const char *arrow, const char *p, size_t n,
+			void (*redact)(const char *line, size_t n, char *ret, size_t size))
 {
 	char shown[1024], line[1100];
 
@@ -413,7 +414,7 @@ static void trace_lines(struct http *h, const char *arrow, const char *p, size_t
 		while (text && (p[text - 1] == '\r'))
 			text--;
 		if (text) {
-			http_redact(p, text, shown, sizeof(shown));
+			redact(p, text, shown, sizeof(shown));
 			snprintf(line, sizeof(line), "http %s %s", arrow, shown);
 			h->trace(line);
 		}
@@ -431,13 +432,13 @@ static int on_debug(CURL *easy, curl_infotype type, char *p, size_t n, void *arg
 	(void)easy;
 	switch (type) {
 	case CURLINFO_TEXT:
-		trace_lines(h, "*", p, n);
+		trace_lines(h, "*", p, n, http_redact_note);
 		break;
 	case CURLINFO_HEADER_OUT:
-		trace_lines(h, ">", p, n);
+		trace_lines(h, ">", p, n, http_redact);
 		break;
 	case CURLINFO_HEADER_IN:
-		trace_lines(h, "<", p, n);
+		trace_lines(h, "<", p, n, http_redact);
 		break;
 	case CURLINFO_DATA_OUT:
 	case CURLINFO_DATA_IN:	/* never what is in it */

@@ -72,6 +72,39 @@ static void put_request_line(struct out *o, const char *line, size_t n)
 	}
 }
 
+/* Where the first secret word begins; n: there is none. */
+static size_t find_secret(const char *line, size_t n)
+{
+	size_t first = n;
+
+	for (size_t i = 0; i < ARRAY_LEN(secret_words); i++) {
+		size_t len = strlen(secret_words[i]);
+
+		for (size_t at = 0; at + len <= first; at++)
+			if (strncasecmp(line + at, secret_words[i], len) == 0)
+				first = at;
+	}
+	return first;
+}
+
+void http_redact_note(const char *line, size_t n, char *ret, size_t size)
+{
+	struct out o = { ret, size ? size - 1 : 0 };
+	size_t secret = find_secret(line, n);
+	const char *colon;
+
+	if (!size)
+		return;
+	*ret = 0;
+	if (secret == n) {
+		put_request_line(&o, line, n);
+		return;
+	}
+	colon = memchr(line + secret, ':', n - secret);
+	put(&o, line, colon ? (size_t)(colon - line) : secret);
+	put(&o, ": ***", 5);
+}
+
 void http_redact(const char *line, size_t n, char *ret, size_t size)
 {
 	struct out o = { ret, size ? size - 1 : 0 };

@@ -8,7 +8,7 @@ import sys
 
 from lib_cloud import MOCK, Cloud
 from lib_run import call, done, ok
-from lib_tls import certificate
+from lib_tls import ConnectProxy, certificate
 
 NODE = shutil.which("node")
 if not NODE or not os.path.exists(MOCK):
@@ -48,6 +48,14 @@ ok(seen.count("stream POST /v2/sandboxes") == 1 and seen.count("upgrade /farstep
 ok(seen.count("session") == 2, "bring-up shares one connection, and its end has another", seen)
 good, p, seen = through("none", FARSTEP_HTTP1="1")
 ok(good and not [l for l in seen if l.startswith("stream")], "FARSTEP_HTTP1 pins HTTP/1.1", (p, seen))
+good, p, seen = through("none", FARSTEP_HTTP_DEBUG="1")
+err = p.stderr.decode()
+ok(good and "HTTP/2 201" in err and "x-api-key" in err.lower(), "traces show HTTP/2 as well", err[:3000])
+ok("e2b_0000" not in err and "Basic " not in err and not [l for l in err.split("\n") if "x-access-token: " in l.lower() and "***" not in l],
+   "without keys and tokens", [l for l in err.split("\n") if "e2b_0000" in l or "Basic " in l or "token" in l.lower()])
+proxy = ConnectProxy()
+good, p, seen = through("none", HTTPS_PROXY="http://127.0.0.1:%d" % proxy.port)
+ok(good and len(proxy.targets) == 3 and len(set(proxy.targets)) == 1, "HTTPS_PROXY is used for requests and session", (p, proxy.targets))
 for fault in ("goaway@1", "goaway@2", "goaway@3", "rst@1", "rst@2", "rst@3"):
     good, p, seen = through(fault)
     ok(good and seen.count("stream POST /v2/sandboxes") <= 1 + (fault[-1] == "1"), "survived: " + fault, (p, seen))

@@ -613,6 +613,25 @@ TEST(lines_are_redacted_by_the_names_in_them)
 	assert_string_equal(shown, "abc");
 }
 
+TEST(notes_are_cut_where_a_secret_begins)
+{
+	static const char *const rows[][2] = {
+		{ "h2h3 [x-api-key: e2b_0123]", "h2h3 [x-api-key: ***" },
+		{ "h2h3 [:path: /files?path=/a&signature=v1_x]",
+		  "h2h3 [:path: /files?path=/a&signature=***" },
+		{ "Proxy-Authorization Basic abc", "Proxy-: ***" },
+		{ "Connected to localhost (127.0.0.1) port 1",
+		  "Connected to localhost (127.0.0.1) port 1" },
+		{ "Cookie: a, X-Access-Token: b", "Cookie: ***" },
+	};
+	char shown[100];
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		http_redact_note(rows[i][0], strlen(rows[i][0]), shown, sizeof(shown));
+		assert_string_equal(shown, rows[i][1]);
+	}
+}
+
 TEST(text_is_percent_encoded)
 {
 	struct buf b CLEANUP(buf_release);
@@ -647,6 +666,7 @@ int main(void)
 		cmocka_unit_test(after_a_cut_the_next_call_has_a_connection_of_its_own),
 		cmocka_unit_test(traces_show_headers_without_their_secrets),
 		cmocka_unit_test(lines_are_redacted_by_the_names_in_them),
+		cmocka_unit_test(notes_are_cut_where_a_secret_begins),
 		cmocka_unit_test(text_is_percent_encoded),
 	};
 
