@@ -40,7 +40,8 @@ enum {
 };
 
 /* Its words: worker, its byte count, log, root, then the worker's own arguments.  An upload
- * may have come to its end early and look fine; a start may come twice. */
+ * may have come to its end early and look fine; one that was cut and sent again may still have
+ * its first writer ("Text file busy"), so a copy is run; a start may come twice. */
 static const char bootstrap[] =
 	"set -e\n"
 	"n=$(wc -c <\"$1\")\n"
@@ -48,9 +49,11 @@ static const char bootstrap[] =
 	" echo \"the worker has $n bytes in the sandbox, not $2\"\n"
 	" exit 90\n"
 	"}\n"
-	"chmod 700 \"$1\"\n"
+	"cp \"$1\" \"$1.run\"\n"
+	"chmod 700 \"$1.run\"\n"
 	"[ ! -d \"$4\" ] || exit 95\n"
 	"mkdir \"$4\"\n"
+	"mv -f \"$1.run\" \"$1\"\n"
 	"cd \"$4\"\n"
 	"w=$1 log=$3\n"
 	"shift 4\n"
