@@ -95,8 +95,8 @@ class Envd:
         if token:
             options += ("--token", token)
         self.p = subprocess.Popen([PROGRAM, "--role", "envd", "--listen", "127.0.0.1:0", "--passwd",
-                                   os.path.abspath("passwd"), *options], stdout=subprocess.PIPE,
-                                  **popen)
+                                   os.path.abspath("passwd"), "--with-parent", *options],
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, **popen)
         line = self.p.stdout.readline().decode().split()
         assert line and line[0] == "ready", line
         self.port = int(line[1].split(":")[1])

@@ -5,6 +5,7 @@
 import base64
 import http.client
 import os
+import socket
 import time
 
 from lib_envd import Envd, alive, b64, envelope, eventually
@@ -263,6 +264,38 @@ head = s.read(5)
 ok(head[0] == 1 and b'"start"' in gzip.decompress(s.read(int.from_bytes(head[1:], "big"))),
    "who compresses gets compressed answers")
 s.close()
+
+# --- clients that break off ---
+
+body = envelope({"process": {"cmd": "/bin/sh", "args": ["-c", "echo out; echo err >&2; exec cat"]}, "tag": "cut"})
+raw = ("POST /%sStart HTTP/1.1\r\nHost: x\r\nX-Access-Token: secret\r\nContent-Length: %d\r\n"
+       "Content-Type: application/connect+json\r\n\r\n" % (P, len(body))).encode() + body
+
+
+def talk(send, receive):
+    """Sends so much of the request, reads so much of the answer, and leaves."""
+    with socket.create_connection(("127.0.0.1", e.port), timeout=10) as c:
+        c.sendall(raw[:send])
+        while receive > 0:
+            receive -= len(c.recv(receive))
+
+
+def open_fds():
+    return len(os.listdir("/proc/%d/fd" % e.p.pid))
+
+
+before = open_fds()
+for n in range(len(raw)):
+    talk(n, 0)
+ok(e.pids() == [], "a request cut at any offset starts nothing")
+for n in range(1, 301, 3):
+    talk(len(raw), n)
+left = eventually("all have started", lambda: len(e.pids()) == 100 and e.pids())
+for pid in left:
+    e.rpc(P + "SendSignal", {"process": {"pid": pid}, "signal": "SIGNAL_SIGKILL"})
+eventually("all have ended", lambda: e.pids() == [])
+eventually("descriptors are back to %d" % before, lambda: open_fds() <= before)
+ok(True, "answers cut at any offset leave their processes running, and no descriptor open afterwards")
 
 # --- the end of an exit's memory ---
 

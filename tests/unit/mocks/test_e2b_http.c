@@ -5,6 +5,7 @@
 #include "tests/unit/check.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -463,6 +464,70 @@ TEST(a_client_that_leaves_in_the_middle_of_its_body_is_noticed)
 	stop();
 }
 
+static int count_fds(void)
+{
+	DIR *dir auto_closedir = opendir("/proc/self/fd");
+	int n = 0;
+
+	while (readdir(dir))
+		n++;
+	return n;
+}
+
+TEST(a_client_that_leaves_together_with_its_last_bytes_is_noticed_at_every_offset)
+{
+	static const char request[] = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n"
+				      "12345678";
+	int before;
+
+	start(state, echo);
+	before = count_fds();
+	for (size_t n = 1; n < sizeof(request); n++) {
+		int fd = client();
+
+		assert_int_equal(send(fd, request, n, MSG_NOSIGNAL), n);
+		close(fd);
+		run_until(loop_pass(t.loop, 1, NULL) == 0 && count_fds() == before);
+	}
+	assert_true(t.requests > 0);
+	assert_int_equal(t.closes, t.requests);
+	assert_int_equal(t.body_ends, 0);
+	stop();
+}
+
+/* The library visits idle connections from the oldest on and stops at one that lives. */
+TEST(what_breaks_off_is_closed_though_an_older_connection_is_idle)
+{
+	start(state, look);
+	int old auto_close = client();
+	HEARD(got);
+	int before;
+
+	say(old, "GET /a%2Fb?x=%2531&y HTTP/1.1\r\nHost: h\r\nX-One: 1\r\n\r\n");
+	hear(old, &got, "\r\n\r\nhello");
+	t.on_request = quiet;
+	before = count_fds();
+	for (int i = 0; i < 6; i++) {
+		int fd = client();
+
+		say(fd, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+		run_until(t.h);
+		http_start(t.h, 200, i % 2 ? HTTP_LENGTH_UNKNOWN : 100);
+		http_write(t.h, "some", 4, NULL);
+		buf_reset(&got);
+		hear(fd, &got, "some");
+		if (i < 2)
+			http_abort(t.h);
+		else if (i < 4)
+			http_end(t.h);
+		if (i < 4)
+			run_until(!t.h);
+		close(fd);
+		run_until(count_fds() == before && t.closes == i + 2);
+	}
+	stop();
+}
+
 TEST(an_aborted_answer_ends_without_its_last_chunk)
 {
 	start(state, quiet);
@@ -616,6 +681,9 @@ int main(void)
 		cmocka_unit_test(a_client_that_does_not_read_makes_the_writer_wait),
 		cmocka_unit_test(a_client_that_leaves_is_noticed_though_nothing_is_sent),
 		cmocka_unit_test(a_client_that_leaves_in_the_middle_of_its_body_is_noticed),
+		cmocka_unit_test(
+			a_client_that_leaves_together_with_its_last_bytes_is_noticed_at_every_offset),
+		cmocka_unit_test(what_breaks_off_is_closed_though_an_older_connection_is_idle),
 		cmocka_unit_test(an_aborted_answer_ends_without_its_last_chunk),
 		cmocka_unit_test(an_abort_before_any_answer_breaks_the_connection),
 		cmocka_unit_test(an_answer_of_known_length_and_one_without_a_body),
