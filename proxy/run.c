@@ -405,6 +405,19 @@ static int create_sandbox(struct run *r, struct err *e)
 
 static int go_on(struct run *r, struct err *e);
 
+/* The package is compressed while the provider makes the sandbox. */
+static void on_asked(void *user)
+{
+	struct run *r = user;
+	struct err e = ERR_INIT;
+
+	if (!r->package.n || (r->sending = sending_new(r, &e)))
+		return;
+	if (!r->error.code)
+		r->error = e;
+	leave_loop(r);
+}
+
 static void on_make_step(void *user, enum make_step step, uint64_t took_ms, uint64_t bytes)
 {
 	struct run *r = user;
@@ -449,7 +462,7 @@ static void on_worker_end(void *user, const struct err *why)
 /* Elsewhere: on_made goes on. */
 static int make_sandbox(struct run *r, struct err *e)
 {
-	const struct make_hooks hooks = { r, on_make_step, on_made, on_worker_end };
+	const struct make_hooks hooks = { r, on_asked, on_make_step, on_made, on_worker_end };
 
 	r->kept = r->provider->make(r->loop, &r->spec, &r->sandbox, &hooks, e);
 	/* What was asked for is journalled before it exists. */
@@ -657,8 +670,10 @@ static int go_on(struct run *r, struct err *e)
 	if (open_link(r, e) < 0)
 		return -1;
 	/* Compressed while the sandbox comes up. */
-	if (r->package.n && !(r->sending = sending_start(r, e)))
+	if (r->package.n && !r->sending && !(r->sending = sending_new(r, e)))
 		return -1;
+	if (r->sending)
+		sending_start(r->sending);
 	if (r->attached && run_journal_write(r, e) < 0)
 		return -1;
 	link_start(r->link);

@@ -150,7 +150,8 @@ bool left_files_ask(struct run *r);
 void left_files_unasked(struct run *r);
 
 /* ---- send.c ---- */
-struct sending *sending_start(struct run *r, struct err *e);
+struct sending *sending_new(struct run *r, struct err *e); /* compresses; blocks for it */
+void sending_start(struct sending *s);                     /* there is a link */
 void sending_free(struct sending *s);
 void sending_pump(struct sending *s);
 

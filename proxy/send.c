@@ -139,7 +139,7 @@ static int make_archive(struct run *r, struct err *e)
 	return take_fd(&fd);
 }
 
-struct sending *sending_start(struct run *r, struct err *e)
+struct sending *sending_new(struct run *r, struct err *e)
 {
 	struct sending *s = calloc(1, sizeof(*s));
 	struct stat st;
@@ -161,8 +161,12 @@ struct sending *sending_start(struct run *r, struct err *e)
 	s->call.method = "package.load";
 	s->call.render = render;
 	s->call.on_done = on_loaded;
-	link_call(r->link, &s->call);
 	return s;
+}
+
+void sending_start(struct sending *s)
+{
+	link_call(s->run->link, &s->call);
 }
 
 void sending_free(struct sending *s)

@@ -541,6 +541,14 @@ static void sandbox_is_there(struct e2b *s)
 	start_upload(s);
 }
 
+static void on_asked_for(void *user)
+{
+	struct e2b *s = user;
+
+	if (s->hooks.on_asked)
+		s->hooks.on_asked(s->hooks.user);
+}
+
 static void on_created(void *user, const struct e2b_result *r)
 {
 	struct e2b *s = user;
@@ -599,7 +607,7 @@ int e2b_up(struct e2b *s, const struct sandbox_spec *spec, struct sandbox *ret,
 		return 0;
 	}
 	snprintf(ret->id, sizeof(ret->id), PENDING "%s", s->unique);
-	s->call = e2b_create(s->api, &s->create, &end, e);
+	s->call = e2b_create(s->api, &s->create, on_asked_for, &end, e);
 	if (s->call)
 		return 0;
 fail:

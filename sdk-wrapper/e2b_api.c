@@ -79,6 +79,8 @@ struct e2b_call {
 	bool asked_breaker;
 	/* create */
 	const struct e2b_create *spec;
+	void (*on_asked)(void *user);
+	struct loop_timer asked;
 	bool ambiguous;		/* some attempt may have been carried out */
 	bool last_ask;		/* nothing is tried after this asking */
 	unsigned asks_left;
@@ -125,6 +127,7 @@ static void call_unlink(struct e2b_call *c)
 		c->parent->sub = NULL;
 	c->parent = NULL;
 	loop_timer_stop(&c->timer);
+	loop_timer_stop(&c->asked);
 }
 
 static void call_free(struct e2b_call *c)
@@ -258,6 +261,21 @@ static void on_response(void *user, const struct http_response *r)
 		attempt_failed(c, &f);
 }
 
+static void on_asked_timer(struct loop_timer *t)
+{
+	struct e2b_call *c = (struct e2b_call *)((char *)t - offsetof(struct e2b_call, asked));
+
+	c->on_asked(c->end.user);
+}
+
+static void on_sent(void *user)
+{
+	struct e2b_call *c = user;
+
+	if (c->on_asked && c->attempt == 1)
+		loop_timer_start(c->api->loop, &c->asked, 0, on_asked_timer, NULL);
+}
+
 static int send_request(struct e2b_call *c, struct err *e)
 {
 	char key[160], agent[64];
@@ -269,6 +287,7 @@ static int send_request(struct e2b_call *c, struct err *e)
 				    .max_body = LIMIT_API_ANSWER,
 				    .connect_ms = CONNECT_MS,
 				    .fresh = c->op->kind == RETRY_CREATE,
+				    .on_sent = on_sent,
 				    .on_done = on_response,
 				    .user = c };
 	uint64_t left = left_ms(c);
@@ -464,7 +483,7 @@ static void not_found(struct e2b_call *c)
 	finish_failed(c, &c->failed);
 }
 
-static void on_asked(void *user, const struct e2b_result *r)
+static void on_looked(void *user, const struct e2b_result *r)
 {
 	struct e2b_call *c = user;
 	struct e2b_end end = { .on_done = on_found_details, .user = c };
@@ -501,7 +520,7 @@ static void on_asked(void *user, const struct e2b_result *r)
 static void ask(struct e2b_call *c)
 {
 	const char *filter[] = { E2B_UNIQUE, c->spec->unique, NULL };
-	struct e2b_end end = { (uint32_t)left_ms(c), on_asked, c };
+	struct e2b_end end = { (uint32_t)left_ms(c), on_looked, c };
 	struct err e = ERR_INIT;
 
 	c->n_found = 0;
@@ -609,13 +628,15 @@ static void attempt_answered(struct e2b_call *c, const struct http_response *r)
 /* --- calls --- */
 
 struct e2b_call *e2b_create(struct e2b_api *a, const struct e2b_create *spec,
-			    const struct e2b_end *end, struct err *e)
+			    void (*on_asked)(void *user), const struct e2b_end *end,
+			    struct err *e)
 {
 	struct e2b_call *c = call_new(a, OP_CREATE, end, e);
 
 	if (!c)
 		return NULL;
 	c->spec = spec;
+	c->on_asked = on_asked;
 	return call_begin(c, buf_puts(&c->path, "/sandboxes", e), e);
 }
 

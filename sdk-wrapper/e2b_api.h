@@ -44,9 +44,11 @@ void e2b_cancel(struct e2b_call *c);	/* NULL is fine */
 
 /* NULL: it could not be prepared.  Strings are copied, unless said otherwise. */
 
-/* *spec is borrowed until on_done. */
+/* *spec is borrowed until on_done.  on_asked (may be NULL), with the user of `end`: the first
+ * request is on its way, and the service at work. */
 struct e2b_call *e2b_create(struct e2b_api *a, const struct e2b_create *spec,
-			    const struct e2b_end *end, struct err *e);
+			    void (*on_asked)(void *user), const struct e2b_end *end,
+			    struct err *e);
 struct e2b_call *e2b_get(struct e2b_api *a, const char *id, const struct e2b_end *end,
 			 struct err *e);
 /* on_item for each sandbox, page by page; `answer` of the result is the last page. */

@@ -98,6 +98,14 @@ static void on_renew(struct loop_timer *t)
 
 /* --- making --- */
 
+static void on_asked(void *user)
+{
+	struct kept *k = user;
+
+	if (k->hooks.on_asked)
+		k->hooks.on_asked(k->hooks.user);
+}
+
 static void on_step(void *user, enum make_step step, uint64_t took_ms, uint64_t bytes)
 {
 	struct kept *k = user;
@@ -132,7 +140,7 @@ static void *e2b_make(struct loop *l, const struct sandbox_spec *spec, struct sa
 		      const struct make_hooks *hooks, struct err *e)
 {
 	struct kept *k = kept_new(l, e);
-	struct make_hooks mine = { k, on_step, on_done, on_worker_end };
+	struct make_hooks mine = { k, on_asked, on_step, on_done, on_worker_end };
 
 	if (!k)
 		return NULL;

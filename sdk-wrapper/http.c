@@ -340,6 +340,10 @@ static size_t give_body(char *to, size_t size, size_t n, void *arg)
 			c->part_done = 0;
 		}
 	}
+	if (c->part == c->req.n_parts && c->req.on_sent) {
+		c->req.on_sent(c->req.user);
+		c->req.on_sent = NULL;
+	}
 	return done;
 }
 

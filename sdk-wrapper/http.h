@@ -69,6 +69,9 @@ struct http_request {
 	/* On a new connection: libcurl repeats a request by itself when a connection that was
 	 * used before turns out to be closed, and that must not happen to this one. */
 	bool fresh;
+	/* May be NULL.  The last of the body was given to libcurl, which is calling: only to be
+	 * noted. */
+	void (*on_sent)(void *user);
 	/* Called once, not after http_cancel.  *r is borrowed. */
 	void (*on_done)(void *user, const struct http_response *r);
 	void *user;

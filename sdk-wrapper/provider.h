@@ -50,6 +50,9 @@ enum make_step { MADE_SANDBOX, MADE_UPLOAD, MADE_START };
 
 struct make_hooks {
 	void *user;
+	/* May be NULL.  The request is on its way: while the provider is at work there is time
+	 * for some of one's own, even if it blocks the loop. */
+	void (*on_asked)(void *user);
 	/* May be NULL.  took_ms: that step alone; bytes: of the upload. */
 	void (*on_step)(void *user, enum make_step step, uint64_t took_ms, uint64_t bytes);
 	/* Once: the sandbox is there and the worker's program was started (it may not listen yet),

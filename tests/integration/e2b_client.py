@@ -96,6 +96,24 @@ def given_back():
         ok(r.rc == 6 and time.monotonic() - t < 40, "a sandbox that vanishes is lost, soon and with exit 6", (r.rc, r.err, time.monotonic() - t))
 
 
+def at_once():
+    os.makedirs("big", exist_ok=True)
+    with open("big/noise", "wb") as f:
+        for _ in range(60):
+            f.write(os.urandom(1 << 20))
+    p = pipeline("big", [shell("a", "wc -c <big/noise")], files=["big/*"])
+    with Cloud() as c:
+        alone = run(p, target="e2b", env=c.env)
+    delay = int(alone.status["phases"]["create_ms"] + 1000)
+    with Cloud("--create-delay", str(delay)) as c:
+        r = run(p, target="e2b", env=c.env)
+        made = [e for e in r.events() if e["event"] == "sandbox_created"][0]
+        loaded = [e for e in r.events() if e["event"] == "package_uploaded"][0]
+    ok(r.rc == 0 and r.read("logs/a.stdout").strip() == str(60 << 20), "60 MiB travel to E2B", r.err)
+    ok(os.path.getsize("big/noise") == loaded["raw_bytes"] and loaded["duration_ms"] > made["duration_ms"] - 500,
+       "the package is compressed while the sandbox is made", (made, loaded))
+
+
 def traced():
     with Cloud() as c:
         p = call("exec", "--e2b", "--", "true", env=dict(c.env, FARSTEP_HTTP_DEBUG="1"))
@@ -108,5 +126,6 @@ whole()
 failures()
 survived()
 given_back()
+at_once()
 traced()
 done()

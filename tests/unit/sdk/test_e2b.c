@@ -97,7 +97,7 @@ static void client_free(struct client *c)
 
 static void up(struct client *c)
 {
-	struct make_hooks hooks = { c, on_step, on_done, on_worker_end };
+	struct make_hooks hooks = { c, NULL, on_step, on_done, on_worker_end };
 	struct err e = ERR_INIT;
 
 	assert_ok(e2b_up(c->e2b, &c->spec, &c->sandbox, 20000, &hooks, &e), &e);

@@ -25,7 +25,7 @@ struct client {
 };
 
 struct got {
-	int n;
+	int n, asked;
 	struct failure failure;
 	bool failed, found;
 	struct e2b_sandbox sandbox;
@@ -77,6 +77,11 @@ static void on_item(void *user, const struct e2b_sandbox *s, const json *item)
 	snprintf(g->items[g->n_items++ % 16], 64, "%s", s->id);
 }
 
+static void on_asked(void *user)
+{
+	((struct got *)user)->asked++;
+}
+
 static void run_until(struct client *c, const struct got *g, uint32_t ms)
 {
 	uint64_t until = now_ns() + (uint64_t)ms * 1000000;
@@ -105,7 +110,7 @@ static void create(struct client *c, struct got *g, uint32_t deadline_ms)
 	struct e2b_end end = end_at(g, deadline_ms);
 	struct err e = ERR_INIT;
 
-	if (!e2b_create(c->api, &spec, &end, &e))
+	if (!e2b_create(c->api, &spec, on_asked, &end, &e))
 		fail_msg("%s", e.msg);
 	wait_done(c, g);
 }
@@ -224,6 +229,7 @@ TEST(a_create_that_was_not_carried_out_is_repeated_and_then_swept)
 	uint64_t until;
 
 	create(&c, &g, 20000);
+	assert_int_equal(g.asked, 1); /* of the first request alone */
 	assert_false(g.failed);
 	assert_false(g.found);
 	assert_string_equal(g.sandbox.id, ID);
@@ -440,7 +446,7 @@ TEST(cancelled_calls_and_a_freed_api_are_silent)
 	uint64_t until;
 
 	call = e2b_get(c.api, "a", &end2, NULL);
-	e2b_create(c.api, &spec, &end, NULL);
+	e2b_create(c.api, &spec, NULL, &end, NULL);
 	until = now_ns() + 2000000000;
 	while (!script_count(LIST) && now_ns() < until)
 		loop_pass(c.loop, 20, NULL);
