@@ -41,7 +41,8 @@ def whole():
 
 
 def failures():
-    for fault, exit_code, word in (("create:429:quota", 4, "quota"), ("files:507", 10, "disk full")):
+    for fault, exit_code, word in (("create:429:quota", 4, "quota"), ("create:429:rate", 4, "rate limit"), ("create:503", 3, "no capacity"),
+                                   ("create:500", 3, "server"), ("files:507", 10, "disk full")):
         with Cloud("--fault", fault) as c:
             r = run(pipeline("f", [shell("a", "true")]), target="e2b", env=c.env)
             ok(r.rc == exit_code and word in r.status["error"]["message"] and not c.running(), "%s is exit %d, and nothing stays" % (fault, exit_code), (r.rc, r.err))

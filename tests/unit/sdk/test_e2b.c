@@ -321,6 +321,35 @@ TEST(its_state_is_running_gone_or_unknown)
 	}
 }
 
+TEST(who_takes_a_sandbox_over_renews_its_life_at_once_and_can_look_after_it)
+{
+	struct err e = ERR_INIT;
+	struct sandbox s = { .provider = "e2b", .id = ID };
+	const char *why = NULL;
+	void *kept;
+	uint64_t until;
+	CLIENT({ "POST /sandboxes/" ID "/timeout ", "HTTP/1.1 204 x\r\n\r\n" },
+	       { "GET /sandboxes/" ID " ", JSON_ANSWER("200", "", "{\"sandboxID\":\"" ID "\"}") },
+	       { "GET /sandboxes/" ID " ",
+	         JSON_ANSWER("404", "",
+	                     "{\"code\":404,\"message\":\"Sandbox \\\"x\\\" doesn't exist\"}") });
+
+	kept = provider_e2b.keep(c.loop, &s, &e);
+	assert_non_null(kept);
+	assert_int_equal(provider_e2b.look(kept, &why), SANDBOX_UNKNOWN);
+	until = now_ns() + UINT64_C(5000000000);
+	while (provider_e2b.look(kept, &why) == SANDBOX_UNKNOWN && now_ns() < until)
+		loop_pass(c.loop, 20, NULL);
+	assert_int_equal(provider_e2b.look(kept, &why), SANDBOX_RUNNING);
+	while (provider_e2b.look(kept, &why) == SANDBOX_RUNNING && now_ns() < until)
+		loop_pass(c.loop, 20, NULL);
+	assert_int_equal(provider_e2b.look(kept, &why), SANDBOX_GONE);
+	assert_non_null(strstr(why, "does not know it any more"));
+	assert_non_null(strstr(script_asked("POST ", 0), "\r\n\r\n{\"timeout\":300}"));
+	assert_int_equal(script->n_asked, 3); /* not with every look */
+	provider_e2b.let_go(kept);
+}
+
 static int teardown(void **state)
 {
 	(void)state;
@@ -341,6 +370,8 @@ int main(void)
 			to_destroy_what_is_gone_succeeds_and_what_cannot_be_reached_does_not),
 		cmocka_unit_test(debug_makes_no_sandbox_and_ends_none),
 		cmocka_unit_test(its_state_is_running_gone_or_unknown),
+		cmocka_unit_test(
+			who_takes_a_sandbox_over_renews_its_life_at_once_and_can_look_after_it),
 	};
 
 	setenv("NO_PROXY", "*", 1);
