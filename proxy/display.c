@@ -111,6 +111,11 @@ void display_event(void *display, const char *event, const json *f)
 		line(d, "\033[33m", "warning: %s", text_of(f, "message"));
 	} else if (strcmp(event, "sandbox_created") == 0) {
 		line(d, NULL, "sandbox %s (%s)", text_of(f, "sandbox_id"), text_of(f, "template"));
+	} else if (strcmp(event, "sandbox_kept") == 0) {
+		line(d, NULL,
+		     "sandbox %s stays for %.0f s: use it with --sandbox, end it with farstep "
+		     "sandboxes kill",
+		     text_of(f, "sandbox_id"), number_of(f, "idle_ms") / 1000);
 	} else if (strcmp(event, "package_uploaded") == 0) {
 		line(d, NULL, "package: %.0f files, %.0f bytes packed to %.0f (%.1f to 1)",
 		     number_of(f, "files"), number_of(f, "raw_bytes"), number_of(f, "bytes"),

@@ -31,14 +31,19 @@ const struct command commands[] = {
 	  "  farstep exec -- uname -a\n  tar c src | farstep exec -- tar t\n", 1, -1, cmd_exec },
 	{ "verify", "[RUN]", "check receipts and digests again, offline", "  farstep verify last\n",
 	  0, 1, cmd_verify },
+	{ "sandboxes", "list|kill ID...|gc", "sandboxes that are there: see them, end them",
+	  "  farstep sandboxes list --json\n  farstep sandboxes kill "
+	  "local-20261102t101112-3f9a1c07-0badcafe\n  farstep sandboxes gc --dry-run "
+	  "--older-than 1h\n",
+	  1, -1, cmd_sandboxes },
 	{ "doctor", "", "check this machine; say how to mend what is missing", NULL, 0, 0,
 	  cmd_doctor },
 	{ NULL, NULL, NULL, NULL, 0, 0, NULL },
 };
 
 /* Named by the documents, but not there yet: refused by name. */
-static const char *const not_built[] = { "drivers",  "sandboxes", "report",      "parity",
-	                                 "template", "adapter",   "completions", NULL };
+static const char *const not_built[] = { "drivers",  "report",  "parity",
+	                                 "template", "adapter", "completions", NULL };
 
 static void open_standard_fds(void)
 {

@@ -10,7 +10,9 @@
 #include "protocol/base/fs.h"
 #include "protocol/base/hash.h"
 #include "protocol/limits.h"
+#include "proxy/duration.h"
 #include "proxy/plan.h"
+#include "sdk-wrapper/provider.h"
 
 #define ENV_FILE_MAX (128 * 1024)
 
@@ -27,16 +29,18 @@ enum {
 	EXEC = 256,
 	VERIFY = 512,
 	DOCTOR = 1024,
+	SANDBOXES = 2048,
 	TARGET = RUN | EXECUTE | EXEC,  /* those that make a sandbox */
 	WATCH = RUN | EXECUTE | ATTACH, /* those that see a run to its end */
-	RUNS = WATCH | COLLECT | CANCEL | PS | STATUS | VERIFY,
-	ALL = 2047,
+	RUNS = WATCH | COLLECT | CANCEL | PS | STATUS | VERIFY | SANDBOXES,
+	ALL = 4095,
 };
 
 enum kind {
 	STRING,
 	COUNT,
 	SECONDS,
+	DURATION,
 	ON,
 	TARGET_NAME,
 	TARGET_E2B,
@@ -69,8 +73,10 @@ static const struct option_row {
 	{ "--cpu", "--e2b-cpu", "N", TARGET, NOT_BUILT, 0, NULL },
 	{ "--memory", "--e2b-mem", "GB", TARGET, NOT_BUILT, 0, NULL },
 	{ "--install-deps", "--e2b-install-deps", NULL, TARGET, NOT_BUILT, 0, NULL },
-	{ "--sandbox", NULL, "ID", TARGET, NOT_BUILT, 0, NULL },
-	{ "--keep", NULL, NULL, TARGET, NOT_BUILT, 0, NULL },
+	{ "--keep", NULL, NULL, TARGET, ON, AT(keep),
+	  "the sandbox stays, until nobody used it for 300 s (or --timeout, if shorter)" },
+	{ "--sandbox", NULL, "ID", TARGET, STRING, AT(sandbox),
+	  "use one that was kept, instead of a new one" },
 	{ "--set", NULL, "NAME=VALUE", RUN | PREPARE, NOT_BUILT, 0, NULL },
 	{ "-t", NULL, NULL, EXEC, NOT_BUILT, 0, NULL },
 	{ "--timeout", "--e2b-timeout", "SECONDS", TARGET, SECONDS, AT(timeout_s),
@@ -93,8 +99,12 @@ static const struct option_row {
 	  "where the prepared run goes (default: standard output)" },
 	{ "--events", NULL, "FILE|-", WATCH, STRING, AT(events), "the event lines, live" },
 	{ "--json", NULL, NULL, RUNS, ON, AT(json), "one result object on standard output" },
-	{ "--dry-run", NULL, NULL, RUN, ON, AT(dry_run),
-	  "show plan, package and sandbox request as JSON; touch nothing" },
+	{ "--all", NULL, NULL, SANDBOXES, ON, AT(all),
+	  "those of other user keys and other machines too" },
+	{ "--older-than", NULL, "DURATION", SANDBOXES, DURATION, AT(older_than_s),
+	  "only those made so long ago: 90s, 15m, 2h, 3d" },
+	{ "--dry-run", NULL, NULL, RUN | SANDBOXES, ON, AT(dry_run),
+	  "show what would be done as JSON (run), or a line each (gc); touch nothing" },
 	{ "--force", NULL, NULL, ATTACH, ON, AT(force),
 	  "take the run over from a proxy that lives" },
 	{ "--run-dir", NULL, "DIR", RUNS, STRING, AT(run_dir),
@@ -116,7 +126,7 @@ static const struct {
 	{ "run", RUN },         { "prepare", PREPARE }, { "execute", EXECUTE },
 	{ "collect", COLLECT }, { "attach", ATTACH },   { "cancel", CANCEL },
 	{ "ps", PS },           { "status", STATUS },   { "exec", EXEC },
-	{ "verify", VERIFY },   { "doctor", DOCTOR },
+	{ "verify", VERIFY },   { "doctor", DOCTOR },   { "sandboxes", SANDBOXES },
 };
 
 static unsigned bit_of(const char *command)
@@ -278,6 +288,8 @@ static int set(struct options *o, const struct option_row *r, char *value, struc
 		return 0;
 	case SECONDS:
 		return set_number(r->name, value, TIMEOUT_MAX_MS / 1000, at, e);
+	case DURATION:
+		return duration_parse(r->name, value, at, e);
 	case ON:
 		*(bool *)at = true;
 		return 0;
@@ -386,12 +398,41 @@ static int complete(struct options *o, const char *command, struct err *e)
 	const char *target = variable("FARSTEP_TARGET"), *level = variable("FARSTEP_LOG_LEVEL");
 	enum log_level ignored;
 
+	if (o->sandbox && !o->target)
+		o->target = provider_of_id(o->sandbox);
 	if (!o->target && target && (bit_of(command) & TARGET) && set_target(o, target, e) < 0)
 		return err_wrap(e, "FARSTEP_TARGET");
 	if (!o->target)
 		o->target = "local";
 	/* A good one was set first, because options build on it (-v). */
 	return level && !o->level_named ? parse_level("FARSTEP_LOG_LEVEL", level, &ignored, e) : 0;
+}
+
+/* What of --keep and --sandbox makes no sense. */
+static int check_lifetime(const struct options *o, struct err *e)
+{
+	const char *option = o->sandbox ? "--sandbox" : "--keep";
+
+	if (!o->sandbox && !o->keep)
+		return 0;
+	if (strchr(o->target, ':'))
+		return err_set(e, ERR_POLICY, 0,
+		               "%s: target %s is a worker of your own, which stays anyway", option,
+		               o->target);
+	if (!o->sandbox)
+		return 0;
+	if (strspn(o->sandbox, SANDBOX_ID_BYTES) != strlen(o->sandbox) || !*o->sandbox)
+		return err_set(e, ERR_USAGE, 0, "--sandbox '%.100s': no id of a sandbox",
+		               o->sandbox);
+	if (strcmp(provider_of_id(o->sandbox), o->target) != 0)
+		return err_set(e, ERR_USAGE, 0, "--sandbox %.100s is of target %s, not %s",
+		               o->sandbox, provider_of_id(o->sandbox), o->target);
+	if (o->template_name)
+		return err_set(e, ERR_POLICY, 0,
+		               "--template %s: sandbox %.100s is made already: leave one of the "
+		               "two out",
+		               o->template_name, o->sandbox);
+	return 0;
 }
 
 int options_parse(struct options *o, const char *command, int argc, char **argv, struct err *e)
@@ -428,6 +469,8 @@ int options_parse(struct options *o, const char *command, int argc, char **argv,
 		o->args[n++] = argv[i++];
 	o->n_args = n;
 	if (complete(o, command, e) < 0)
+		return -1;
+	if (check_lifetime(o, e) < 0)
 		return -1;
 	if (o->network_off && strcmp(o->target, "local") != 0)
 		return err_set(e, ERR_POLICY, 0,

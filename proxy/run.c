@@ -15,6 +15,8 @@
 #include "protocol/base/log.h"
 #include "proxy/env_json.h"
 #include "proxy/last_words.h"
+#include "proxy/mark.h"
+#include "proxy/reuse.h"
 #include "proxy/userkey.h"
 #include "proxy/where.h"
 
@@ -112,8 +114,30 @@ static void on_closed(struct call *c, const json *result, const struct err *erro
 {
 	struct run *r = (struct run *)((char *)c - offsetof(struct run, close_call));
 
-	(void)result, (void)error;
+	(void)error;
+	r->closed = result != NULL;
 	leave_loop(r);
+}
+
+/* The sandbox outlives the run, unless that was cut short. */
+static bool stays(const struct run *r)
+{
+	return r->reused || (r->provider && r->o->keep && !r->stopping);
+}
+
+static int render_idle(struct call *c, struct link *l, struct buf *out, struct err *e)
+{
+	struct run *r = (struct run *)((char *)c - offsetof(struct run, idle_call));
+
+	(void)l;
+	return buf_printf(out, e, "{\"lease_ms\":%u}", keep_idle_ms(r->o));
+}
+
+static void on_idle_set(struct call *c, const json *result, const struct err *error)
+{
+	(void)c, (void)result;
+	if (error)
+		log_warn("lease: %s", error->msg);
 }
 
 void run_steps_finish(struct run *r)
@@ -126,9 +150,15 @@ void run_steps_finish(struct run *r)
 	r->close_call.method = "session.close";
 	r->close_call.on_done = on_closed;
 	/* A provider's sandbox is about to go, with everything in it: no need to ask it first. */
-	if (r->provider) {
+	if (r->provider && !stays(r)) {
 		leave_loop(r);
 		return;
+	}
+	if (r->provider) {
+		r->idle_call.method = "session.renew";
+		r->idle_call.render = render_idle;
+		r->idle_call.on_done = on_idle_set;
+		link_call(r->link, &r->idle_call);
 	}
 	/* A link that is down just now gets the same time to come back. */
 	link_call(r->link, &r->close_call);
@@ -366,7 +396,6 @@ static int make_spec(struct run *r, struct err *e)
 		return -1;
 	sha256(r->token, strlen(r->token), raw);
 	hex_encode(raw, sizeof(raw), r->token_digest);
-	key_id(r->user_key, r->key_id);
 	r->spec = (struct sandbox_spec){
 		.run = r->run,
 		.key_id = r->key_id,
@@ -383,6 +412,18 @@ static int make_spec(struct run *r, struct err *e)
 	return r->provider->check(&r->spec, e);
 }
 
+/* For `farstep sandboxes`, from another terminal. */
+static int write_mark(struct run *r, struct err *e)
+{
+	struct mark m = { .sandbox = r->sandbox,
+		          .keep = r->o->keep,
+		          .born_us = r->started_us };
+
+	snprintf(m.key_id, sizeof(m.key_id), "%s", r->key_id);
+	snprintf(m.run_dir, sizeof(m.run_dir), "%s", r->dir.path);
+	return mark_write(r->socket_dir, &m, e);
+}
+
 /* On this machine: done at once. */
 static int create_sandbox(struct run *r, struct err *e)
 {
@@ -392,13 +433,13 @@ static int create_sandbox(struct run *r, struct err *e)
 	int ret;
 
 	r->log_from = log_fd >= 0 ? lseek(log_fd, 0, SEEK_END) : 0;
-	if ((mkdir(r->state_dir, 0700) < 0 || mkdir(r->socket_dir, 0700) < 0) && errno != EEXIST)
-		return err_set(e, ERR_SYS, errno, "%s", r->socket_dir);
+	if (mkdir(r->state_dir, 0700) < 0 && errno != EEXIST)
+		return err_set(e, ERR_SYS, errno, "%s", r->state_dir);
 	r->spec.log_fd = log_fd;
 	ret = r->provider->create(r->loop, &r->spec, &r->sandbox, e);
 	/* Even a failed one may have left something: it is destroyed like any other. */
 	r->has_sandbox = r->sandbox.id[0] != 0;
-	if (ret == 0)
+	if (ret == 0 && (ret = write_mark(r, e)) == 0)
 		tell_created(r);
 	return ret;
 }
@@ -429,7 +470,7 @@ static void on_make_step(void *user, enum make_step step, uint64_t took_ms, uint
 	tell_created(r);
 	run_phase(r, PHASE_START);
 	/* It is known by its own id from here on. */
-	if (run_journal_write(r, &e) < 0)
+	if (run_journal_write(r, &e) < 0 || write_mark(r, &e) < 0)
 		log_error("%s", e.msg);
 }
 
@@ -467,7 +508,27 @@ static int make_sandbox(struct run *r, struct err *e)
 	r->kept = r->provider->make(r->loop, &r->spec, &r->sandbox, &hooks, e);
 	/* What was asked for is journalled before it exists. */
 	r->has_sandbox = r->sandbox.id[0] != 0;
-	return r->kept ? run_journal_write(r, e) : -1;
+	return r->kept && run_journal_write(r, e) == 0 ? write_mark(r, e) : -1;
+}
+
+/* True: it is, for the next one who names it. */
+static bool leave_sandbox(struct run *r)
+{
+	uint32_t idle_ms = keep_idle_ms(r->o);
+	struct err e = ERR_INIT;
+	struct buf b;
+	struct jw w;
+
+	if (!stays(r) || (!r->closed && !r->reused))
+		return false;
+	if (r->provider->leave && r->provider->leave(&r->sandbox, idle_ms, DESTROY_MS, &e) < 0)
+		log_warn("sandbox %s: %s", r->sandbox.id, e.msg);
+	r->stayed = true;
+	begin_fields(&w, &b);
+	jw_kstr(&w, "sandbox_id", r->sandbox.id);
+	jw_kint(&w, "idle_ms", idle_ms);
+	end_fields(r, "sandbox_kept", &w);
+	return true;
 }
 
 static void destroy_sandbox(struct run *r)
@@ -480,16 +541,22 @@ static void destroy_sandbox(struct run *r)
 	if (r->provider && r->kept)
 		r->provider->let_go(r->kept);
 	r->kept = NULL;
-	if (!r->provider || !r->has_sandbox || r->taken_over)
+	if (!r->provider || r->taken_over)
 		return;
+	if (!r->has_sandbox) {
+		mark_remove(r->socket_dir);
+		return;
+	}
 	run_phase(r, PHASE_DESTROY);
+	if (leave_sandbox(r))
+		return;
 	if (r->provider->destroy(&r->sandbox, DESTROY_MS, &e) < 0) {
 		log_error("sandbox %s: %s", r->sandbox.id, e.msg);
 		if (!r->error.code)
 			r->error = e;
 		return;
 	}
-	rmdir(r->socket_dir);
+	mark_remove(r->socket_dir);
 	begin_fields(&w, &b);
 	jw_kstr(&w, "sandbox_id", r->sandbox.id);
 	jw_knum(&w, "duration_ms", ms_since(begun));
@@ -646,8 +713,17 @@ static int begin(struct run *r, struct err *e)
 	                     e) < 0)
 		return -1;
 	loop_timer_start(r->loop, &r->owner, OWNER_CHECK_MS, on_owner_check, NULL);
-	if (r->provider && !r->attached) {
-		if (run_journal_write(r, e) < 0 || make_spec(r, e) < 0)
+	if (r->reused && !r->attached) {
+		struct buf b;
+		struct jw w;
+
+		begin_fields(&w, &b);
+		jw_kstr(&w, "sandbox_id", r->sandbox.id);
+		end_fields(r, "sandbox_reused", &w);
+	}
+	if (r->provider && !r->attached && !r->reused) {
+		if (run_journal_write(r, e) < 0 || make_spec(r, e) < 0 ||
+		    mark_make(r->socket_dir, &r->mark, e) < 0)
 			return -1;
 		if (r->provider->make)
 			return make_sandbox(r, e);
@@ -710,7 +786,19 @@ static int common(struct run *r, struct err *e)
 	r->began_ns = now_ns();
 	if (userkey_load(r->o->key_file, r->user_key, e) < 0 || runtime_dir(base, e) < 0)
 		return -1;
-	key_token(r->user_key, r->run, r->token);
+	key_id(r->user_key, r->key_id);
+	if (r->o->sandbox) {
+		if (reuse_find(r->o, r->user_key, &r->sandbox, &r->mark, e) < 0)
+			return -1;
+		r->has_sandbox = r->reused = true;
+	} else if (r->has_sandbox && r->sandbox.run[0]) {	/* attached */
+		char dir[256];
+
+		if (mark_dir(r->sandbox.run, dir, e) < 0)
+			return -1;
+		mark_hold(dir, &r->mark, NULL);	/* of another machine: there is none */
+	}
+	key_token(r->user_key, r->sandbox.run[0] ? r->sandbox.run : r->run, r->token);
 	key_session(r->user_key, r->run, r->session_key);
 	snprintf(r->socket_dir, sizeof(r->socket_dir), "%.180s/%s", base, r->run);
 	snprintf(r->state_dir, sizeof(r->state_dir), "%s/sandbox", r->dir.path);
@@ -783,7 +871,7 @@ int run_prepare(struct run *r, struct options *o, struct plan *plan, struct err 
 
 	r->o = o;
 	r->plan = plan;
-	r->dir.fd = r->dir.lock_fd = -1;
+	r->dir.fd = r->dir.lock_fd = r->mark = -1;
 	r->ev.fd = r->ev.metrics_fd = r->ev.live_fd = -1;
 	r->started_us = now_real_us();
 	if (run_id_new(r->run, e) < 0 || take_secrets(r, e) < 0 || make_package(r, e) < 0 ||
@@ -798,7 +886,7 @@ int run_attach(struct run *r, struct options *o, const char *path, bool force, s
 {
 	r->o = o;
 	r->attached = true;
-	r->dir.fd = r->dir.lock_fd = -1;
+	r->dir.fd = r->dir.lock_fd = r->mark = -1;
 	r->ev.fd = r->ev.metrics_fd = r->ev.live_fd = -1;
 	if (rundir_open(&r->dir, path, e) < 0 || rundir_lock(&r->dir, force, e) < 0)
 		return -1;
@@ -845,6 +933,7 @@ void run_release(struct run *r)
 		events_close(&r->ev);
 	package_release(&r->package);
 	mask_set_free(r->secrets);
+	close_fd(&r->mark);
 	rundir_close(&r->dir);
 	plan_free(r->plan);
 	loop_free(r->loop);

@@ -75,6 +75,9 @@ struct run {
 	struct sandbox_spec spec; /* while it is made, and what it points to */
 	char worker[1024], token_digest[SHA256_HEX], key_id[17];
 	void *kept; /* by a provider that takes its time */
+	bool reused; /* --sandbox: not ours to end */
+	bool stayed; /* it was left to the next run */
+	int mark;    /* what says that we use it; -1: none */
 	bool has_sandbox, attached;
 	bool was_up;    /* the worker answered once */
 	off_t log_from; /* where its standard error begins in farstep.log */
@@ -87,7 +90,8 @@ struct run {
 	struct run_step *steps;
 	struct loop_signal on_int, on_term;
 	struct loop_timer deadline, owner, step_soon, shutdown;
-	struct call close_call, left_call;
+	struct call close_call, left_call, idle_call;
+	bool closed; /* the session has ended, says the worker */
 	struct loop_timer left_late;
 	enum { LEFT_UNASKED, LEFT_ASKED, LEFT_DONE } left;
 

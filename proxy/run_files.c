@@ -14,6 +14,7 @@
 #include "protocol/base/log.h"
 #include "protocol/lines.h"
 #include "proxy/mask_json.h"
+#include "proxy/reuse.h"
 #include "proxy/run.h"
 
 #define JOURNAL_FILE "journal/run.json"
@@ -105,6 +106,9 @@ int run_journal_write(struct run *r, struct err *e)
 	jw_kstr(&w, "control", r->socket_dir);
 	jw_kint(&w, "jobs", r->o->jobs);
 	jw_kint(&w, "proxy_pid", getpid());
+	jw_kstr(&w, "key", r->key_id);
+	jw_kbool(&w, "keep", r->o->keep);
+	jw_kbool(&w, "reused", r->reused);
 	jw_ku64s(&w, "started_us", r->started_us);
 	jw_ku64s(&w, "deadline_us",
 	         r->o->timeout_s ? r->started_us + (uint64_t)r->o->timeout_s * 1000000 : 0);
@@ -282,6 +286,8 @@ int run_journal_read(struct run *r, struct err *e)
 		}
 		r->has_sandbox = json_get(v, "sandbox") &&
 		                 sandbox_parse(json_get(v, "sandbox"), &r->sandbox, e) == 0;
+		json_opt_bool(v, "journal", "keep", &r->o->keep, NULL);
+		json_opt_bool(v, "journal", "reused", &r->reused, NULL);
 		ret = r->plan ? 0 : -1;
 	}
 	if (ret == 0) {
@@ -394,6 +400,13 @@ int run_status_print(const struct run *r, bool with_dir, struct buf *out, struct
 	jw_kstr(&w, "reason", r->error.code ? text : r->finished ? "done" : "running");
 	jw_kstr(&w, "target", r->o->target);
 	jw_kstr(&w, "sandbox_id", r->has_sandbox ? r->sandbox.id : NULL);
+	if (r->stayed) {
+		snprintf(text, sizeof(text), "farstep sandboxes kill %s", r->sandbox.id);
+		jw_kobj(&w, "kept");
+		jw_kint(&w, "idle_ms", keep_idle_ms(r->o));
+		jw_kstr(&w, "end", text);
+		jw_end(&w);
+	}
 	jw_kint(&w, "steps_total", (int64_t)r->plan->n_steps);
 	jw_kint(&w, "steps_completed", completed);
 	print_steps(r, &w);

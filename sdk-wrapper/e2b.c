@@ -70,7 +70,7 @@ struct e2b {
 	struct make_hooks hooks;
 	uint64_t until_ns, step_ns;
 	char unique[UNIQUE_LEN + 1], host[128];
-	const char *labels[8];
+	const char *labels[12];
 	struct e2b_create create;
 	struct e2b_call *call;
 	struct e2b_sandbox made;
@@ -172,7 +172,7 @@ static int make_unique(char ret[UNIQUE_LEN + 1], struct err *e)
 }
 
 static void make_create(const struct sandbox_spec *spec, const char *unique, char *host,
-			size_t host_size, const char *labels[8], struct e2b_create *ret)
+			size_t host_size, const char *labels[12], struct e2b_create *ret)
 {
 	size_t n = 0;
 
@@ -187,6 +187,12 @@ static void make_create(const struct sandbox_spec *spec, const char *unique, cha
 	}
 	labels[n++] = E2B_LABEL_HOST;
 	labels[n++] = host;
+	labels[n++] = E2B_LABEL_NETWORK;
+	labels[n++] = spec->network ? "on" : "off";
+	if (spec->keep) {
+		labels[n++] = E2B_LABEL_KEEP;
+		labels[n++] = "yes";
+	}
 	labels[n] = NULL;
 	*ret = (struct e2b_create){ .template_name = spec->template_name ? spec->template_name
 									   : DEFAULT_TEMPLATE,
@@ -198,7 +204,7 @@ static void make_create(const struct sandbox_spec *spec, const char *unique, cha
 
 int e2b_describe(const struct sandbox_spec *spec, struct buf *out, struct err *e)
 {
-	const char *labels[8];
+	const char *labels[12];
 	char host[128] = "";
 	struct e2b_create c;
 	struct buf body CLEANUP(buf_release);
@@ -596,7 +602,8 @@ int e2b_up(struct e2b *s, const struct sandbox_spec *spec, struct sandbox *ret,
 	s->uploading = s->has_made = s->is_up = false;
 	s->said_len = 0;
 	s->starts = 0;
-	*ret = (struct sandbox){ .provider = "e2b" };
+	*ret = (struct sandbox){ .provider = "e2b", .network = spec->network };
+	snprintf(ret->run, sizeof(ret->run), "%s", spec->run);
 	if (open_worker(s, e) < 0 || make_unique(s->unique, e) < 0)
 		goto fail;
 	make_create(spec, s->unique, s->host, sizeof(s->host), s->labels, &s->create);

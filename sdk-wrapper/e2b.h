@@ -54,6 +54,8 @@ int e2b_find(struct e2b *s, const char *key_id, uint32_t deadline_ms,
 #define E2B_LABEL_RUN "farstep_run"
 #define E2B_LABEL_KEY "farstep_key"
 #define E2B_LABEL_HOST "farstep_host"
+#define E2B_LABEL_NETWORK "farstep_network"	/* on, off */
+#define E2B_LABEL_KEEP "farstep_keep"		/* yes, or absent */
 
 /* Ends it.  "Already gone" is success. */
 int e2b_destroy(const struct sandbox *s, int deadline_ms, struct err *e);

@@ -15,6 +15,7 @@
 #include "protocol/base/log.h"
 #include "protocol/limits.h"
 #include "sdk-wrapper/e2b.h"
+#include "sdk-wrapper/e2b_fleet.h"
 
 enum {
 	MAKE_MS = 180000,
@@ -215,4 +216,5 @@ const struct provider provider_e2b = {
 	.keep = e2b_keep,
 	.look = look,
 	.let_go = let_go,
+	.leave = e2b_leave,
 };

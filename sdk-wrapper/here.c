@@ -50,6 +50,8 @@ int here_name(const struct sandbox_spec *spec, const char *provider, struct sand
 	hex_encode(rnd, sizeof(rnd), hex);
 	*ret = (struct sandbox){ .pid = 0 };
 	snprintf(ret->provider, sizeof(ret->provider), "%s", provider);
+	snprintf(ret->run, sizeof(ret->run), "%s", spec->run);
+	ret->network = spec->network;
 	n = snprintf(ret->id, sizeof(ret->id), "%s-%s-%s", provider, spec->run, hex);
 	if (n < 0 || (size_t)n >= sizeof(ret->id))
 		return err_set(e, ERR_LIMIT, 0, "run id '%.80s': too long", spec->run);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -298,6 +299,51 @@ size_t process_with_argument(const char *program, const char *argument, pid_t *r
 		n++;
 	}
 	return n;
+}
+
+/* Its words, as far as they fit; 0: they are not to be had, or not ours. */
+static size_t read_words(pid_t pid, char *text, size_t size, const char **argv, size_t max)
+{
+	auto_close int fd = -1;
+	char path[32];
+	struct stat st;
+	ssize_t got;
+	size_t n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	fd = pid == getpid() ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_uid != geteuid())
+		return 0;
+	got = read(fd, text, size - 1);
+	if (got <= 0)
+		return 0;
+	text[got] = 0;
+	for (ssize_t at = 0; at < got && n < max - 1; at += (ssize_t)strlen(text + at) + 1)
+		argv[n++] = text + at;
+	argv[n] = NULL;
+	return n;
+}
+
+void process_each_with_option(const char *option,
+			      void (*found)(void *user, pid_t pid, uint64_t start,
+					    const char *const *argv, size_t n),
+			      void *user)
+{
+	size_t n_all;
+	auto_free struct pair *all = list_all(&n_all);
+	const char *argv[64];
+	char text[4096];
+
+	for (size_t i = 0; all && i < n_all; i++) {
+		size_t n = read_words(all[i].pid, text, sizeof(text), argv, ARRAY_LEN(argv));
+		struct process_info info;
+		bool has = false;
+
+		for (size_t k = 1; k < n && !has; k++)
+			has = strcmp(argv[k], option) == 0;
+		if (has && process_info(all[i].pid, &info))
+			found(user, all[i].pid, info.start, argv, n);
+	}
 }
 
 size_t process_descendants(pid_t pid, pid_t *ret, size_t max)

@@ -57,6 +57,13 @@ bool process_wait(const struct process *p, int64_t wait_us);
  * argument; fills at most max.  Returns how many there are. */
 size_t process_with_argument(const char *program, const char *argument, pid_t *ret, size_t max);
 
+/* Each process of this user that is alive and has the option among its words: the first n of them
+ * (argv[n] is NULL), and its start time. */
+void process_each_with_option(const char *option,
+			      void (*found)(void *user, pid_t pid, uint64_t start,
+					    const char *const *argv, size_t n),
+			      void *user);
+
 /* Descendants of pid that are alive; fills at most max.  Returns how many there are. */
 size_t process_descendants(pid_t pid, pid_t *ret, size_t max);
 

@@ -18,6 +18,7 @@
 
 #include "protocol/base/json.h"
 #include "protocol/base/loop.h"
+#include "protocol/limits.h"
 
 /* What is asked for.  Everything is borrowed until `done`. */
 struct sandbox_spec {
@@ -42,6 +43,8 @@ struct sandbox {
 	char id[128];		/* unique; what events and receipts call the sandbox */
 	char address[512];	/* how to reach the worker: unix:PATH, ws://..., wss://... */
 	char state_dir[512];	/* of the spec; removed by destroy */
+	char run[LIMIT_RUN_ID + 1];	/* for which it was made: it takes that run's token */
+	bool network;		/* of the spec */
 	pid_t pid;		/* of the process here that is the sandbox; 0: none */
 	uint64_t pid_start;	/* its start time (/proc/PID/stat field 22): fences a reused pid */
 };
@@ -85,6 +88,9 @@ struct provider {
 	void *(*keep)(struct loop *l, const struct sandbox *s, struct err *e);
 	enum sandbox_state (*look)(void *handle, const char **why);
 	void (*let_go)(void *handle);
+	/* Nobody uses it for now: it ends by itself after idle_ms.  NULL: the worker's lease sees
+	 * to that.  Blocks at most deadline_ms. */
+	int (*leave)(const struct sandbox *s, uint32_t idle_ms, int deadline_ms, struct err *e);
 	/* Ends it and everything in it, removes its files.  "Already gone" is success.
 	 * Blocks at most deadline_ms. */
 	int (*destroy)(const struct sandbox *s, int deadline_ms, struct err *e);
@@ -96,6 +102,11 @@ extern const struct provider provider_e2b;	/* a microVM in a cloud */
 
 /* NULL and a message that names the valid ones. */
 const struct provider *provider_find(const char *name, struct err *e);
+/* What an id consists of. */
+#define SANDBOX_ID_BYTES \
+	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+/* The name of the provider that calls its sandboxes so. */
+const char *provider_of_id(const char *sandbox_id);
 
 int sandbox_print(const struct sandbox *s, struct buf *out, struct err *e);	/* JSON object */
 int sandbox_parse(const json *v, struct sandbox *ret, struct err *e);

@@ -328,14 +328,26 @@ static void on_lease(struct loop_timer *t)
 	session_close(s, NULL, "lease");
 }
 
+/* With --leased the supervisor counts too: a stuck worker cannot outlive the lease.  That is at
+ * least ms, and as long as any session has. */
+static int lease_all(struct worker *w, int64_t ms, struct err *e)
+{
+	uint64_t now = now_ns();
+	uint32_t longest = (uint32_t)ms;
+
+	if (!w->o->lease_ms)
+		return 0;
+	for (const struct session *s = w->sessions; s; s = s->next)
+		if (s->lease_until_ns > now + (uint64_t)longest * 1000000)
+			longest = (uint32_t)((s->lease_until_ns - now) / 1000000);
+	return store_send(w->store_fd, STORE_LEASE, NULL, &longest, sizeof(longest), -1, e);
+}
+
 int session_renew(struct session *s, int64_t lease_ms, struct err *e)
 {
-	uint32_t ms = (uint32_t)lease_ms;
-
 	s->lease_ms = lease_ms;
-	/* With --leased the supervisor counts too: a stuck worker cannot outlive the lease. */
-	if (s->w->o->lease_ms &&
-	    store_send(s->w->store_fd, STORE_LEASE, NULL, &ms, sizeof(ms), -1, e) < 0)
+	s->lease_until_ns = now_ns() + (uint64_t)lease_ms * 1000000;
+	if (lease_all(s->w, lease_ms, e) < 0)
 		return -1;
 	return loop_timer_start(s->w->loop, &s->lease, (uint64_t)lease_ms, on_lease, e);
 }
@@ -348,6 +360,7 @@ static void close_finish(struct session *s)
 	struct reply *r = s->close_reply;
 	char name[STORE_NAME_MAX], text[64], dir[600];
 	int leftovers = s->n_running;
+	int64_t idle_ms = r ? s->lease_ms : 0;
 	struct err e = ERR_INIT;
 
 	store_name(s, name, sizeof(name));
@@ -375,6 +388,9 @@ static void close_finish(struct session *s)
 	if (r)
 		reply_result(r, NULL, 0);
 	session_free(s);
+	/* Who closes it leaves a worker that may be used again for as long as the lease was. */
+	if (idle_ms && !w->draining)
+		lease_all(w, idle_ms, NULL);
 	if (!w->sessions)
 		spare_drop(w);
 	if (w->o->once || (w->draining && !w->n_sessions))

@@ -40,6 +40,7 @@ struct session {
 	struct upload *upload;
 	struct left *left;		/* a walk through work/ under way */
 	int64_t lease_ms;
+	uint64_t lease_until_ns;
 	struct loop_timer lease;
 	bool closing;
 	struct reply *close_reply;

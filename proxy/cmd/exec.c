@@ -22,6 +22,8 @@
 #include "proxy/env_json.h"
 #include "proxy/last_words.h"
 #include "proxy/link.h"
+#include "proxy/mark.h"
+#include "proxy/reuse.h"
 #include "proxy/rundir.h"
 #include "proxy/stdin_source.h"
 #include "proxy/step_run.h"
@@ -45,6 +47,9 @@ struct exec {
 	char worker[1024], token_digest[SHA256_HEX], key_id[17];
 	void *kept;  /* by a provider that takes its time */
 	bool making; /* on_made goes on */
+	bool reused; /* --sandbox */
+	bool closed; /* the session has ended, says the worker */
+	int mark;    /* what says that we use it; -1: none */
 	struct sandbox sandbox;
 	bool has_sandbox, finished, was_up;
 	int log_fd; /* a memory file for the worker's standard error; -1: none */
@@ -56,7 +61,7 @@ struct exec {
 	char *config;
 	struct loop_signal on_int, on_term;
 	struct loop_timer deadline;
-	struct call cancel, close;
+	struct call cancel, close, idle;
 	struct err error;
 	bool timed_out;
 	int interrupted;
@@ -69,8 +74,11 @@ static void leave(struct exec *x)
 
 static void on_closed(struct call *c, const json *result, const struct err *error)
 {
-	(void)result, (void)error;
-	leave((struct exec *)((char *)c - offsetof(struct exec, close)));
+	struct exec *x = (struct exec *)((char *)c - offsetof(struct exec, close));
+
+	(void)error;
+	x->closed = result != NULL;
+	leave(x);
 }
 
 static void on_close_late(struct loop_timer *t)
@@ -78,15 +86,42 @@ static void on_close_late(struct loop_timer *t)
 	leave((struct exec *)((char *)t - offsetof(struct exec, deadline)));
 }
 
-/* A sandbox goes with all that is in it; a worker of one's own stays, so its session is ended. */
+/* The sandbox outlives the command, unless that was cut short. */
+static bool stays(const struct exec *x)
+{
+	return x->reused || (x->provider && x->o->keep && !x->interrupted && !x->timed_out);
+}
+
+static int render_idle(struct call *c, struct link *l, struct buf *out, struct err *e)
+{
+	struct exec *x = (struct exec *)((char *)c - offsetof(struct exec, idle));
+
+	(void)l;
+	return buf_printf(out, e, "{\"lease_ms\":%u}", keep_idle_ms(x->o));
+}
+
+static void on_idle_set(struct call *c, const json *result, const struct err *error)
+{
+	(void)c, (void)result;
+	if (error)
+		log_warn("lease: %s", error->msg);
+}
+
+/* A sandbox goes with all that is in it; where the worker stays, its session is ended. */
 static void on_step_done(struct step_run *sr)
 {
 	struct exec *x = sr->user;
 
 	loop_timer_stop(&x->deadline);
-	if (x->provider) {
+	if (x->provider && !stays(x)) {
 		leave(x);
 		return;
+	}
+	if (x->provider) {
+		x->idle.method = "session.renew";
+		x->idle.render = render_idle;
+		x->idle.on_done = on_idle_set;
+		link_call(x->link, &x->idle);
 	}
 	x->close.method = "session.close";
 	x->close.on_done = on_closed;
@@ -222,6 +257,27 @@ static char *print_config(const struct options *o, struct err *e)
 
 static int go_on(struct exec *x, struct err *e);
 
+/* For `farstep sandboxes`, from another terminal. */
+static int write_mark(struct exec *x, struct err *e)
+{
+	struct mark m = { .sandbox = x->sandbox,
+		          .keep = x->o->keep,
+		          .born_us = now_real_us() };
+
+	snprintf(m.key_id, sizeof(m.key_id), "%s", x->key_id);
+	return mark_write(x->dir, &m, e);
+}
+
+static void on_make_step(void *user, enum make_step step, uint64_t took_ms, uint64_t bytes)
+{
+	struct exec *x = user;
+	struct err e = ERR_INIT;
+
+	(void)took_ms, (void)bytes;
+	if (step == MADE_SANDBOX && write_mark(x, &e) < 0)
+		log_error("%s", e.msg);
+}
+
 static void on_made(void *user, const struct err *err)
 {
 	struct exec *x = user;
@@ -249,7 +305,7 @@ static void on_worker_end(void *user, const struct err *why)
 
 static int create(struct exec *x, const uint8_t *user_key, struct err *e)
 {
-	const struct make_hooks hooks = { x, NULL, NULL, on_made, on_worker_end };
+	const struct make_hooks hooks = { x, on_make_step, NULL, on_made, on_worker_end };
 	uint8_t raw[SHA256_LEN];
 
 	if (worker_path(x->worker, e) < 0)
@@ -268,24 +324,36 @@ static int create(struct exec *x, const uint8_t *user_key, struct err *e)
 		.template_name = x->o->template_name,
 		.lease_ms = LEASE_DEFAULT_MS,
 		.network = x->o->network,
+		.keep = x->o->keep,
 		.log_fd = x->o->verbose > 0 ? 2 : x->log_fd,
 	};
-	if (x->provider->check(&x->spec, e) < 0)
+	if (x->provider->check(&x->spec, e) < 0 || mark_make(x->dir, &x->mark, e) < 0)
 		return -1;
 	if (x->provider->make) {
 		x->kept = x->provider->make(x->loop, &x->spec, &x->sandbox, &hooks, e);
 		x->has_sandbox = x->sandbox.id[0] != 0;
 		x->making = x->kept != NULL;
-		return x->kept ? 0 : -1;
+		return x->kept ? write_mark(x, e) : -1;
 	}
-	if (mkdir(x->dir, 0700) < 0 || mkdir(x->state_dir, 0700) < 0)
+	if (mkdir(x->state_dir, 0700) < 0)
 		return err_set(e, ERR_SYS, errno, "%s", x->state_dir);
 	if (x->provider->create(x->loop, &x->spec, &x->sandbox, e) < 0) {
 		x->has_sandbox = x->sandbox.id[0] != 0;
 		return -1;
 	}
 	x->has_sandbox = true;
-	return 0;
+	return write_mark(x, e);
+}
+
+static int reuse(struct exec *x, const uint8_t *user_key, struct err *e)
+{
+	if (reuse_find(x->o, user_key, &x->sandbox, &x->mark, e) < 0)
+		return -1;
+	x->has_sandbox = x->reused = true;
+	key_token(user_key, x->sandbox.run, x->token);
+	if (x->provider->keep)
+		x->kept = x->provider->keep(x->loop, &x->sandbox, e);
+	return x->provider->keep && !x->kept ? -1 : 0;
 }
 
 static int find_worker(struct exec *x, struct err *e)
@@ -313,7 +381,10 @@ static int find_worker(struct exec *x, struct err *e)
 			snprintf(x->token, sizeof(x->token), "%s", token);
 	} else {
 		x->provider = provider_find(x->o->target, e);
-		r = x->provider ? create(x, user_key, e) : -1;
+		if (!x->provider)
+			r = -1;
+		else
+			r = x->o->sandbox ? reuse(x, user_key, e) : create(x, user_key, e);
 	}
 	wipe(user_key, sizeof(user_key));
 	return r;
@@ -400,6 +471,24 @@ static int go_on(struct exec *x, struct err *e)
 	return 0;
 }
 
+/* True: it is, for the next one who names it. */
+static bool leave_sandbox(struct exec *x)
+{
+	struct err e = ERR_INIT;
+
+	if (!x->has_sandbox || !stays(x) || (!x->closed && !x->reused))
+		return false;
+	if (x->provider->leave &&
+	    x->provider->leave(&x->sandbox, keep_idle_ms(x->o), DESTROY_MS, &e) < 0)
+		log_warn("sandbox %s: %s", x->sandbox.id, e.msg);
+	if (x->o->keep && x->o->verbose >= 0)
+		fprintf(stderr,
+		        "farstep: sandbox %s stays for %u s: use it with --sandbox, end it with "
+		        "farstep sandboxes kill\n",
+		        x->sandbox.id, keep_idle_ms(x->o) / 1000);
+	return true;
+}
+
 static void end(struct exec *x)
 {
 	struct err e = ERR_INIT;
@@ -407,11 +496,15 @@ static void end(struct exec *x)
 	if (x->kept)
 		x->provider->let_go(x->kept);
 	x->kept = NULL;
-	if (x->has_sandbox && x->provider->destroy(&x->sandbox, DESTROY_MS, &e) < 0)
+	if (leave_sandbox(x))
+		return;
+	if (x->has_sandbox && x->provider->destroy(&x->sandbox, DESTROY_MS, &e) < 0) {
 		log_error("sandbox %s: %s", x->sandbox.id, e.msg);
+		return; /* what is known of it stays, for farstep sandboxes */
+	}
 	if (x->dir[0]) {
 		fs_remove_tree(AT_FDCWD, x->state_dir, NULL);
-		rmdir(x->dir);
+		mark_remove(x->dir);
 	}
 }
 
@@ -454,6 +547,7 @@ static void write_status(const struct exec *x, int code)
 	jw_kstr(&w, "class", x->error.code ? err_name(x->error.code) : NULL);
 	jw_kstr(&w, "message", x->error.code ? x->error.msg : NULL);
 	jw_kstr(&w, "receipt", x->sr.receipt_text);
+	jw_kstr(&w, "sandbox_id", x->has_sandbox ? x->sandbox.id : NULL);
 	jw_end(&w);
 	if (jw_done(&w, &e) < 0 ||
 	    fs_write(AT_FDCWD, x->o->status_file, buf_data(&b), buf_len(&b), 0600, false, &e) < 0)
@@ -475,6 +569,7 @@ static void release(struct exec *x)
 		fetch_release(&x->fetch);
 	}
 	close_fd(&x->log_fd);
+	close_fd(&x->mark);
 	stdin_source_free(x->input);
 	link_free(x->link);
 	ws_client_free(x->ws);
@@ -492,7 +587,7 @@ int cmd_exec(struct options *o)
 	if (!x)
 		return EXIT_OURS;
 	x->o = o;
-	x->log_fd = -1;
+	x->log_fd = x->mark = -1;
 	if (begin(x, &x->error) == 0)
 		while (!x->finished && ws_client_pass(x->ws) >= 0)
 			;

@@ -97,6 +97,13 @@ static int describe_sandbox(const struct options *o, struct jw *w, struct err *e
 
 	if (!p || worker_path(worker, e) < 0)
 		return -1;
+	if (o->sandbox) {
+		jw_kobj(w, "sandbox");
+		jw_kstr(w, "reuse", o->sandbox);
+		jw_end(w);
+		jw_kstr(w, "isolation", p->isolation);
+		return 0;
+	}
 	memset(zeros, '0', sizeof(zeros) - 1); /* stands for the digest of a token not made yet */
 	zeros[sizeof(zeros) - 1] = 0;
 	spec.worker_path = worker;
