@@ -66,7 +66,7 @@ static int no_variables(void **state)
 
 #define MAKES "run execute exec "
 #define SEES  "run execute attach "
-#define ALL_  "run prepare execute collect attach cancel ps status exec verify doctor "
+#define ALL_  "run prepare execute collect attach cancel ps status exec verify doctor sandboxes "
 
 static const struct {
 	const char *option, *by;
@@ -90,10 +90,16 @@ static const struct {
 	{ "--out d", SEES "collect " },
 	{ "-o f", "prepare " },
 	{ "--events -", SEES },
-	{ "--json", SEES "collect cancel ps status verify " },
-	{ "--dry-run", "run " },
+	{ "--keep", MAKES },
+	{ "--sandbox local-r-1", MAKES },
+	{ "--e2b", MAKES },
+	{ "--template t", MAKES },
+	{ "--json", SEES "collect cancel ps status verify sandboxes " },
+	{ "--dry-run", "run sandboxes " },
+	{ "--all", "sandboxes " },
+	{ "--older-than 2h", "sandboxes " },
 	{ "--force", "attach " },
-	{ "--run-dir d", SEES "collect cancel ps status verify " },
+	{ "--run-dir d", SEES "collect cancel ps status verify sandboxes " },
 	{ "--key-file f", ALL_ },
 	{ "--status-file f", "exec " },
 	{ "-v", ALL_ },
@@ -116,7 +122,7 @@ TEST(every_option_is_taken_by_its_commands_and_by_no_other)
 {
 	static const char *const all[] = { "run",    "prepare", "execute", "collect",
 		                           "attach", "cancel",  "ps",      "status",
-		                           "exec",   "verify",  "doctor" };
+		                           "exec",   "verify",  "doctor",  "sandboxes" };
 	struct err e = ERR_INIT;
 	struct line l;
 	char words[200];
@@ -139,19 +145,50 @@ TEST(what_is_not_built_is_refused_by_name_with_exit_10)
 	static const char *const rows[] = {
 		"run --cpu 2",     "run --e2b-cpu 2",    "run --memory 4",
 		"run --e2b-mem 4", "run --install-deps", "run --e2b-install-deps",
-		"run --sandbox x", "run --keep",         "run --set a=b",
-		"exec -t",
+		"run --set a=b",   "exec -t",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
 		assert_refused(rows[i], ERR_UNSUPPORTED, NULL);
-	assert_refused("run --keep", ERR_UNSUPPORTED, "--keep: not built yet");
+	assert_refused("run --cpu 2", ERR_UNSUPPORTED, "--cpu: not built yet");
 	assert_refused("run --target docker", ERR_UNSUPPORTED,
 	               "target docker: not built yet; there are local, native, e2b, unix:PATH, "
 	               "ws://HOST:PORT, wss://HOST[:PORT]");
 	assert_refused("run --network a.example", ERR_UNSUPPORTED,
 	               "--network 'a.example': host lists are not built yet; want off or on");
 	assert_int_equal(err_exit(ERR_UNSUPPORTED), 10);
+}
+
+TEST(a_sandbox_to_use_says_its_target)
+{
+	struct line l;
+
+	accept(&l, "run --sandbox native-20261102t101112-3f9a1c07-0badcafe");
+	assert_string_equal(l.o.target, "native");
+	assert_string_equal(l.o.sandbox, "native-20261102t101112-3f9a1c07-0badcafe");
+	options_release(&l.o);
+	setenv("FARSTEP_TARGET", "native", 1);
+	accept(&l, "exec --sandbox ikxm3p9a1c07");
+	assert_string_equal(l.o.target, "e2b");
+	options_release(&l.o);
+	unsetenv("FARSTEP_TARGET");
+	assert_refused("run --target native --sandbox local-r-1", ERR_USAGE,
+	               "--sandbox local-r-1 is of target local, not native");
+	assert_refused("run --sandbox a/b", ERR_USAGE, "--sandbox 'a/b': no id of a sandbox");
+	assert_refused("run --sandbox=", ERR_USAGE, "--sandbox '': no id of a sandbox");
+	assert_refused("run --template t --sandbox local-r-1", ERR_POLICY, NULL);
+	assert_refused("run --keep --target unix:/s", ERR_POLICY,
+	               "--keep: target unix:/s is a worker of your own, which stays anyway");
+}
+
+TEST(an_age_has_a_unit)
+{
+	struct line l;
+
+	accept(&l, "sandboxes --older-than 2h gc");
+	assert_int_equal(l.o.older_than_s, 7200);
+	options_release(&l.o);
+	assert_refused("sandboxes --older-than soon gc", ERR_USAGE, NULL);
 }
 
 TEST(values_are_where_they_belong)
@@ -474,7 +511,8 @@ TEST(help_names_what_a_command_takes_and_nothing_else)
 	assert_non_null(strstr(run, "  --target TARGET "));
 	assert_non_null(strstr(run, "  --dry-run "));
 	assert_null(strstr(run, "--status-file"));
-	assert_null(strstr(run, "--keep")); /* not built: not offered */
+	assert_null(strstr(run, "--install-deps")); /* not built: not offered */
+	assert_non_null(strstr(run, "  --keep "));
 	assert_non_null(strstr(run, "\nexamples:\n  farstep run p.yaml\n"));
 	assert_non_null(strstr(exec, "  --status-file FILE "));
 	assert_null(strstr(exec, "--dry-run"));
@@ -491,6 +529,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		test(every_option_is_taken_by_its_commands_and_by_no_other),
 		test(what_is_not_built_is_refused_by_name_with_exit_10),
+		test(a_sandbox_to_use_says_its_target),
+		test(an_age_has_a_unit),
 		test(values_are_where_they_belong),
 		test(what_is_not_given_has_its_default),
 		test(an_unknown_option_is_told_with_the_nearest),

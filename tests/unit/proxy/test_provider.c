@@ -271,8 +271,9 @@ TEST(targets_are_found_by_name)
 
 TEST(a_sandbox_survives_the_journal)
 {
-	struct sandbox s = { "local",  "local-r-1", "unix:/x/w.sock",
-			     "/state", 4711,	    UINT64_C(1) << 60 },
+	struct sandbox s = { .provider = "local", .id = "local-r-1", .address = "unix:/x/w.sock",
+			     .state_dir = "/state", .run = "r", .network = true, .pid = 4711,
+			     .pid_start = UINT64_C(1) << 60 },
 		       got;
 	struct buf text CLEANUP(buf_release);
 	auto_json json *v = NULL;
@@ -283,7 +284,8 @@ TEST(a_sandbox_survives_the_journal)
 	assert_string_equal(
 		buf_cstr(&text, &e),
 		"{\"provider\":\"local\",\"id\":\"local-r-1\",\"address\":\"unix:/x/w.sock\","
-		"\"state_dir\":\"/state\",\"pid\":4711,\"pid_start\":\"1152921504606846976\"}");
+		"\"state_dir\":\"/state\",\"pid\":4711,\"pid_start\":\"1152921504606846976\","
+		"\"run\":\"r\",\"network\":true}");
 	v = json_parse(buf_cstr(&text, &e), buf_len(&text), 4096, 8, &e);
 	assert_ok(sandbox_parse(v, &got, &e), &e);
 	assert_string_equal(got.provider, s.provider);
@@ -292,6 +294,16 @@ TEST(a_sandbox_survives_the_journal)
 	assert_string_equal(got.state_dir, s.state_dir);
 	assert_int_equal(got.pid, s.pid);
 	assert_true(got.pid_start == s.pid_start);
+	assert_string_equal(got.run, "r");
+	assert_true(got.network);
+}
+
+TEST(an_id_says_the_target)
+{
+	assert_string_equal(provider_of_id("local-20261102t101112-3f9a1c07-0badcafe"), "local");
+	assert_string_equal(provider_of_id("native-r-1"), "native");
+	assert_string_equal(provider_of_id("ikxm3p9a1c07"), "e2b");
+	assert_string_equal(provider_of_id("locality"), "e2b");
 }
 
 TEST(a_sandbox_that_does_not_fit_is_refused)
@@ -672,6 +684,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(targets_are_found_by_name),
 		cmocka_unit_test(a_sandbox_survives_the_journal),
+		cmocka_unit_test(an_id_says_the_target),
 		cmocka_unit_test(a_sandbox_that_does_not_fit_is_refused),
 		cmocka_unit_test(what_a_target_cannot_do_is_refused_by_name),
 		cmocka_unit_test(the_description_is_the_command),
