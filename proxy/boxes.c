@@ -264,8 +264,8 @@ static void take_mark(struct gathering *g, const char *name, const struct stat *
 	if (!x)
 		return;
 	snprintf(x->dir, sizeof(x->dir), "%s", dir);
-	x->here = true;
 	x->living = held;
+	x->here = has || mark_has_lock(dir); /* an older farstep made none */
 	if (!has) {	/* what a crash left before there was more to say */
 		snprintf(x->sandbox.id, sizeof(x->sandbox.id), "%s", name);
 		snprintf(x->sandbox.run, sizeof(x->sandbox.run), "%s", name);
@@ -396,9 +396,9 @@ static void take_process(void *user, pid_t pid, uint64_t start, const char *cons
 		if (!x)
 			return;
 		x->born_us = run_time_us(s.run);
-		x->ours = takes_our_token(g, s.run, option_of(argv, n, "--token-sha256"));
-		snprintf(x->key_id, sizeof(x->key_id), "%s", x->ours ? g->key_id : "");
 	}
+	x->ours = takes_our_token(g, s.run, option_of(argv, n, "--token-sha256"));
+	snprintf(x->key_id, sizeof(x->key_id), "%s", x->ours ? g->key_id : "");
 	x->sandbox = s;
 	x->state = BOX_RUNNING;
 }

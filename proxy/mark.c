@@ -137,6 +137,14 @@ bool mark_is_held(const char *dir)
 	return fd >= 0 && fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
 }
 
+bool mark_has_lock(const char *dir)
+{
+	char path[300];
+
+	snprintf(path, sizeof(path), "%.280s/" LOCK_NAME, dir);
+	return access(path, F_OK) == 0;
+}
+
 int mark_seize(const char *dir, int *ret, struct err *e)
 {
 	return lock_open(dir, O_CREAT, F_WRLCK, ret, e);

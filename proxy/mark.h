@@ -29,6 +29,7 @@ int mark_read(const char *dir, struct mark *ret, struct err *e);
 /* Uses one that is there.  ERR_NOT_FOUND, or ERR_BUSY while somebody ends it. */
 int mark_hold(const char *dir, int *ret, struct err *e);
 bool mark_is_held(const char *dir);
+bool mark_has_lock(const char *dir);
 /* Nobody begins to use it until the descriptor is closed.  ERR_BUSY: somebody does already. */
 int mark_seize(const char *dir, int *ret, struct err *e);
 /* Removes mark and directory; what else lies there keeps the directory. */
