@@ -184,6 +184,17 @@ static void env_inputs(struct env_list *l, const struct session *s, const json *
 	}
 }
 
+/* Of the worker, not of the session: ROOT/cache beside ROOT/sessions/ID. */
+static void env_cache(struct env_list *l, const struct session *s)
+{
+	size_t n = strlen(s->dir);
+
+	for (int up = 0; up < 2; up++)
+		while (n > 0 && s->dir[--n] != '/')
+			;
+	env_path(l, "FARSTEP_CACHE_DIR", "%.*s/cache", (int)n, s->dir);
+}
+
 static void env_contract(struct env_list *l, const struct session *s, const json *params,
                          const char *step, int attempt)
 {
@@ -206,6 +217,7 @@ static void env_contract(struct env_list *l, const struct session *s, const json
 	env_path(l, "FARSTEP_OUTPUT_DIR", "%s/out/%s.%d", s->dir, step, attempt);
 	env_path(l, "FARSTEP_ARTIFACTS_DIR", "%s/files/%s.%d", s->dir, step, attempt);
 	env_path(l, "FARSTEP_CHECKPOINT_DIR", "%s/checkpoints/%s", s->dir, step);
+	env_cache(l, s);
 	env_set(l, "FARSTEP_EVENT_FD", "3");
 	env_inputs(l, s, json_get(params, "inputs"));
 }

@@ -140,7 +140,7 @@ def environment():
     r = run(p, "--env", "GIVEN=a=b", env=dict(os.environ, CANARY="1", STRIPE_TOKEN="x"))
     names = r.read("logs/e.stdout").split()
     contract = {"PATH", "HOME", "TMPDIR", "USER", "LANG", "LC_ALL", "GIVEN", "PWD", "FARSTEP_RUN_ID", "FARSTEP_STEP_ID", "FARSTEP_ATTEMPT",
-                "FARSTEP_CONFIG", "FARSTEP_INPUTS", "FARSTEP_OUTPUT_DIR", "FARSTEP_ARTIFACTS_DIR", "FARSTEP_CHECKPOINT_DIR", "FARSTEP_EVENT_FD"}
+                "FARSTEP_CONFIG", "FARSTEP_INPUTS", "FARSTEP_OUTPUT_DIR", "FARSTEP_ARTIFACTS_DIR", "FARSTEP_CHECKPOINT_DIR", "FARSTEP_CACHE_DIR", "FARSTEP_EVENT_FD"}
     ok(set(names[:-2]) - {"OLDPWD", "_", "SHLVL"} == contract, "a step's environment is that of the contract", set(names) ^ contract)
     ok(names[-2:] == ["C", "a=b"], "a step's own variable and --env reach it, '=' kept")
 
