@@ -116,6 +116,9 @@ $(O)/musl/%.o: %.c build/deps/complete Makefile
 	@mkdir -p $(@D)
 	$(Q)$(musl_cc) $(musl_cflags) $(CFLAGS) -c -o $@ $<
 
+# The scripts in it are no headers: the compiler tells make nothing of them.
+$(O)/gnu/proxy/dependencies/scripts.o: $(wildcard proxy/dependencies/*.py proxy/dependencies/*.js)
+
 # One archive a part, so that a program or a test takes from it only what it uses.
 define archive
 $(O)/$(1)/$(2).a: $$($(2)_c:%.c=$(O)/$(1)/%.o) $(O)/$(1)/$(2).list | build/deps/complete

@@ -74,6 +74,14 @@
 #define LEFT_WALK_MS     2000    /* how long a worker looks */
 #define LEFT_WAIT_MS     4000    /* how long the proxy waits for the answer */
 
+/* packages that a pipeline requires */
+#define LIMIT_REQUIREMENTS       1000
+#define LIMIT_REQUIREMENT        4000              /* bytes of one, hashes and all */
+#define LIMIT_REQUIREMENTS_BYTES (64 * 1024)       /* of all for one tool: they travel in a frame */
+#define LIMIT_REQUIREMENTS_FILE  (1024 * 1024)
+#define LIMIT_DEPENDENCY_REPORT  (1024 * 1024)
+#define DEPENDENCIES_MS          1800000           /* how long checking and installing may take */
+
 /* requests to providers */
 #define LIMIT_HTTP_HEADERS (64 * 1024)
 #define LIMIT_HTTP_KEPT    8                /* idle connections kept open */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "protocol/base/fs.h"
+#include "proxy/plan.h"
 
 #define LINE 700
 
@@ -72,8 +73,16 @@ static double number_of(const json *fields, const char *key)
 	return json_get(fields, key) ? json_number(json_get(fields, key)) : 0;
 }
 
+/* farstep's own steps are none of the pipeline's. */
+static bool is_own_step(const json *f)
+{
+	return strncmp(text_of(f, "step_id"), RESERVED_STEPS, strlen(RESERVED_STEPS)) == 0;
+}
+
 static void on_step_end(struct display *d, const json *f, bool good)
 {
+	if (is_own_step(f))
+		return;
 	d->done++;
 	d->running--;
 	if (good)
@@ -90,7 +99,12 @@ void display_event(void *display, const char *event, const json *f)
 
 	if (d->verbose < 0)
 		return;
-	if (strcmp(event, "step_start") == 0) {
+	if (strcmp(event, "dependency_installed") == 0) {
+		line(d, NULL, "installed %s %s (%s)", text_of(f, "package"), text_of(f, "version"),
+		     text_of(f, "tool"));
+	} else if (strcmp(event, "step_start") == 0 && is_own_step(f)) {
+		line(d, NULL, "looking after what the pipeline requires");
+	} else if (strcmp(event, "step_start") == 0) {
 		d->running++;
 		line(d, NULL, "step %s: started", text_of(f, "step_id"));
 	} else if (strcmp(event, "step_complete") == 0) {

@@ -45,6 +45,7 @@ enum kind {
 	TARGET_NAME,
 	TARGET_E2B,
 	NETWORK,
+	INSTALL,
 	ENV,
 	ENV_FROM,
 	PASS_ENV,
@@ -72,7 +73,8 @@ static const struct option_row {
 	  "the sandbox's template (e2b: base)" },
 	{ "--cpu", "--e2b-cpu", "N", TARGET, NOT_BUILT, 0, NULL },
 	{ "--memory", "--e2b-mem", "GB", TARGET, NOT_BUILT, 0, NULL },
-	{ "--install-deps", "--e2b-install-deps", NULL, TARGET, NOT_BUILT, 0, NULL },
+	{ "--install-deps", "--e2b-install-deps", NULL, TARGET, INSTALL, 0,
+	  "install what the pipeline requires and the sandbox lacks" },
 	{ "--keep", NULL, NULL, TARGET, ON, AT(keep),
 	  "the sandbox stays, until nobody used it for 300 s (or --timeout, if shorter)" },
 	{ "--sandbox", NULL, "ID", TARGET, STRING, AT(sandbox),
@@ -299,6 +301,9 @@ static int set(struct options *o, const struct option_row *r, char *value, struc
 		return set_target(o, "e2b", e);
 	case NETWORK:
 		return set_network(o, value, e);
+	case INSTALL:
+		o->install_deps = 1;
+		return 0;
 	case ENV:
 		return set_env(o, value, e);
 	case ENV_FROM:
@@ -392,6 +397,36 @@ static const char *variable(const char *name)
 	return value && *value ? value : NULL;
 }
 
+static int set_install(struct options *o, const char *value, struct err *e)
+{
+	static const struct {
+		const char *word;
+		int means;
+	} words[] = { { "1", 1 }, { "true", 1 }, { "yes", 1 }, { "on", 1 },
+		      { "0", -1 }, { "false", -1 }, { "no", -1 }, { "off", -1 } };
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++)
+		if (strcasecmp(value, words[i].word) == 0) {
+			o->install_deps = words[i].means;
+			return 0;
+		}
+	return err_set(e, ERR_USAGE, 0, "FARSTEP_INSTALL_DEPS '%s': want 1 or 0", value);
+}
+
+/* A command has no pipeline, and so no requirements. */
+static int complete_install(struct options *o, const char *command, struct err *e)
+{
+	const char *value = variable("FARSTEP_INSTALL_DEPS");
+
+	if (bit_of(command) == EXEC && o->install_deps)
+		return err_set(e, ERR_UNSUPPORTED, 0,
+		               "exec --install-deps: a command has no requirements; they stand in "
+		               "a pipeline file");
+	if (!o->install_deps && value && (bit_of(command) & TARGET))
+		return set_install(o, value, e);
+	return 0;
+}
+
 /* What no option said: from the environment, else the default. */
 static int complete(struct options *o, const char *command, struct err *e)
 {
@@ -404,6 +439,8 @@ static int complete(struct options *o, const char *command, struct err *e)
 		return err_wrap(e, "FARSTEP_TARGET");
 	if (!o->target)
 		o->target = "local";
+	if (complete_install(o, command, e) < 0)
+		return -1;
 	/* A good one was set first, because options build on it (-v). */
 	return level && !o->level_named ? parse_level("FARSTEP_LOG_LEVEL", level, &ignored, e) : 0;
 }

@@ -26,7 +26,8 @@ struct options {
 	const char *target; /* default "local" */
 	const char *template_name, *sandbox;
 	int64_t timeout_s;                             /* whole run; 0: none */
-	bool network, network_off, keep, install_deps; /* network_off: asked for by name */
+	bool network, network_off, keep;               /* network_off: asked for by name */
+	int install_deps; /* 1 on, -1 off, 0: the pipeline file decides */
 	struct env_var *env; /* --env, --env-from, --pass-env, --secret: in order, last wins */
 	size_t n_env;
 	/* run */

@@ -455,7 +455,10 @@ static void read_id(struct reader *r, const struct key *k, const struct tree *v,
 
 	if (!text)
 		return;
-	if (!is_step_id(text))
+	if (strncmp(text, RESERVED_STEPS, strlen(RESERVED_STEPS)) == 0)
+		complain(r, v, k, "'%.80s': ids that begin with '" RESERVED_STEPS
+		         "' are farstep's own", text);
+	else if (!is_step_id(text))
 		complain(r, v, k,
 		         "'%.80s': want letters, digits, '_', '.' and '-' (not first), at most %d",
 		         text, LIMIT_STEP_ID);
@@ -546,6 +549,24 @@ static void read_steps(struct reader *r, const struct key *k, const struct tree 
 
 /* --- the file --- */
 
+static void read_requirements(struct reader *r, const struct key *k, const struct tree *v,
+                              void *into)
+{
+	(void)k;
+	if (plan_read_requirements(into, v, r->problems, r->e) < 0)
+		r->failed = true;
+}
+
+static void read_install(struct reader *r, const struct key *k, const struct tree *v, void *into)
+{
+	int *to = member(into, k->at);
+
+	if (v->type != TREE_BOOL)
+		want(r, v, k, "true or false");
+	else
+		*to = v->text[0] == 't' || v->text[0] == 'T' ? 1 : -1;
+}
+
 #define PLAN(member) offsetof(struct plan, member)
 
 static const struct key pipeline_keys[] = {
@@ -554,7 +575,8 @@ static const struct key pipeline_keys[] = {
 	{ .name = "steps", .read = read_steps, .required = true },
 	{ .name = "params" },
 	{ .name = "drivers" },
-	{ .name = "requirements" },
+	{ .name = "requirements", .read = read_requirements },
+	{ .name = "install_deps", .read = read_install, .at = PLAN(install_deps) },
 	{ .name = NULL },
 };
 
@@ -585,7 +607,8 @@ static int read_own(struct reader *r, const struct tree *root)
 		return 0;
 	}
 	read_map(r, pipeline_keys, root, r->plan);
-	if (r->failed || plan_resolve(r->plan, r->needs, r->problems, r->e) < 0)
+	if (r->failed || plan_add_required_files(r->plan, r->e) < 0 ||
+	    plan_resolve(r->plan, r->needs, r->problems, r->e) < 0)
 		return -1;
 	if (!r->problems->n)
 		check_sizes(r);
@@ -715,5 +738,9 @@ struct plan *plan_load(const char *file, struct buf *problems, struct err *e)
 	else /* a wrong name, not a fault of this machine */
 		err_set(e, why.code == ERR_SYS ? ERR_PIPELINE : why.code, 0, "%s", why.msg);
 	buf_release(&text);
+	if (p && plan_read_required_files(p, problems, e) < 0) {
+		plan_free(p);
+		return NULL;
+	}
 	return p;
 }

@@ -14,6 +14,9 @@
 
 #include "protocol/base/buf.h"
 #include "protocol/limits.h"
+#include "proxy/requirements.h"
+
+#define RESERVED_STEPS "_deps" /* how the ids of farstep's own steps begin */
 
 struct plan_env {
 	char *name, *value;
@@ -42,6 +45,9 @@ struct plan {
 	               * files of Osiris the one where farstep was started */
 	char **files; /* globs that travel */
 	size_t n_files;
+	struct requirements requires[TOOLS];
+	char *wheels;     /* directory of wheels that travels; NULL: pip asks its index */
+	int install_deps; /* what the file says: 1 on, -1 off, 0 nothing */
 	struct plan_step *steps;
 	size_t n_steps;
 	int *by_id; /* indexes of steps, sorted by id */
@@ -57,6 +63,9 @@ struct plan *plan_load(const char *file, struct buf *problems,
                        struct err *e); /* ERR_NOT_FOUND: no such file */
 struct plan *plan_parse(const char *text, size_t len, const char *file, struct buf *problems,
                         struct err *e);
+/* The requirements that stand in files of their own; plan_load has done it.  Mistakes as there. */
+int plan_read_required_files(struct plan *p, struct buf *problems, struct err *e);
+bool plan_has_requirements(const struct plan *p);
 void plan_free(struct plan *p);
 /* Index, or -1. */
 int plan_find(const struct plan *p, const char *id);
@@ -78,6 +87,13 @@ struct problems;
 struct tree;
 int plan_resolve(struct plan *p, const struct tree *const *raw, struct problems *problems,
                  struct err *e);
+
+/* Inside plan_parse, too: the value of `requirements`; what of it travels; how it is printed. */
+int plan_read_requirements(struct plan *p, const struct tree *v, struct problems *problems,
+                           struct err *e);
+int plan_add_required_files(struct plan *p, struct err *e);
+struct jw;
+void plan_print_requirements(const struct plan *p, struct jw *w);
 
 /* Levenshtein-nearest of `names` (NULL-ended) to `word`, NULL if none is close. */
 const char *nearest(const char *word, const char *const *names);

@@ -31,6 +31,9 @@ void plan_free(struct plan *p)
 		step_release(&p->steps[i]);
 	for (size_t i = 0; i < p->n_files; i++)
 		free(p->files[i]);
+	for (int i = 0; i < TOOLS; i++)
+		requirements_release(&p->requires[i]);
+	free(p->wheels);
 	free(p->files);
 	free(p->steps);
 	free(p->by_id);
@@ -100,6 +103,9 @@ int plan_print(const struct plan *p, struct buf *out, struct err *e)
 	jw_obj(&w);
 	jw_kstr(&w, "name", p->name);
 	print_strings(&w, "files", p->files, p->n_files);
+	plan_print_requirements(p, &w);
+	if (p->install_deps)
+		jw_kbool(&w, "install_deps", p->install_deps > 0);
 	jw_karr(&w, "steps");
 	for (size_t i = 0; i < p->n_steps; i++)
 		print_step(&w, p, &p->steps[i]);

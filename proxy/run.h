@@ -4,6 +4,7 @@
  *
  *   run.c          life: sandbox, link, signals, deadline, the end
  *   run_steps.c    steps as the schedule allows, their proofs and events
+ *   dependencies.c what the plan requires, before its first step
  *   run_files.c    what is written beside: status.json, receipts, the journal for attach
  *   left_files.c   the warning about files that stayed in the sandbox
  *   send.c         the package on its way out
@@ -52,6 +53,7 @@ struct run_step {
 
 struct sending;
 struct control;
+struct dependencies;
 
 struct run {
 	struct options *o;
@@ -85,6 +87,7 @@ struct run {
 
 	struct sending *sending;
 	struct control *control;
+	struct dependencies *dependencies;
 	struct schedule schedule;
 	bool has_schedule;
 	struct run_step *steps;
@@ -124,6 +127,7 @@ void run_display_open(struct run *r); /* by the options: -q, -v, --json, a termi
 
 /* ---- run_steps.c ---- */
 void run_steps_begin(struct run *r); /* the package is there: start what may start */
+void run_steps_soon(struct run *r);  /* look again, from the loop */
 void run_steps_events(struct run *r, uint64_t wseq);
 /* The link is back after it was down. */
 void run_steps_resume(struct run *r);
@@ -138,7 +142,7 @@ int run_journal_write(struct run *r, struct err *e);
 int run_journal_read(struct run *r, struct err *e);
 int run_journal_step(struct run *r, const struct run_step *s,
                      struct err *e); /* started, or finished */
-int run_receipt_write(struct run *r, const struct run_step *s, struct err *e);
+int run_receipt_write(struct run *r, const struct step_run *s, struct err *e);
 int run_status_print(const struct run *r, bool with_dir, struct buf *out, struct err *e);
 int run_status_write(struct run *r, struct err *e);
 /* Why the run is no success, masked: a step's own words may be in it. */

@@ -13,6 +13,7 @@
 #include "protocol/base/fs.h"
 #include "protocol/base/log.h"
 #include "protocol/lines.h"
+#include "proxy/dependencies.h"
 #include "proxy/mask_json.h"
 #include "proxy/reuse.h"
 #include "proxy/run.h"
@@ -75,7 +76,7 @@ int run_files_write_plan(struct run *r, struct err *e)
 		snprintf(path, sizeof(path), "cfg/%s.json", s->id);
 		ret = run_masked_json(r, path, s->config, strlen(s->config), e);
 	}
-	if (ret < 0)
+	if (ret < 0 || dependencies_prepare(r, e) < 0)
 		return -1;
 	buf_init(&b, (size_t)256 * 1024 * 1024);
 	ret = package_index_print(&r->package, &b, e);
@@ -162,7 +163,7 @@ int run_journal_step(struct run *r, const struct run_step *s, struct err *e)
 	return ret;
 }
 
-int run_receipt_write(struct run *r, const struct run_step *s, struct err *e)
+int run_receipt_write(struct run *r, const struct step_run *s, struct err *e)
 {
 	struct buf b;
 	struct jw w;
@@ -171,10 +172,10 @@ int run_receipt_write(struct run *r, const struct run_step *s, struct err *e)
 	buf_init(&b, LIMIT_TEXT);
 	jw_init(&w, &b);
 	jw_obj(&w);
-	jw_kstr(&w, "step_id", r->plan->steps[s->index].id);
+	jw_kstr(&w, "step_id", s->id);
 	jw_kint(&w, "attempt", s->attempt);
-	jw_kstr(&w, "receipt", s->sr.receipt_text);
-	jw_kstr(&w, "hmac", s->sr.hmac);
+	jw_kstr(&w, "receipt", s->receipt_text);
+	jw_kstr(&w, "hmac", s->hmac);
 	jw_end(&w);
 	ret = jw_done(&w, e) < 0 ? -1 : append_line(r, "receipts.jsonl", &b, e);
 	buf_release(&b);
@@ -346,6 +347,7 @@ static void print_artifacts(const struct run *r, struct jw *w)
 			jw_end(w);
 		}
 	}
+	dependencies_print(r, w);
 	jw_end(w);
 }
 

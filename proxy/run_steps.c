@@ -6,6 +6,7 @@
 
 #include "protocol/base/cleanup.h"
 #include "protocol/base/log.h"
+#include "proxy/dependencies.h"
 #include "proxy/run.h"
 
 static void start_more(struct run *r);
@@ -46,7 +47,7 @@ static char *print_inputs(const struct run_step *s, struct err *e)
 	return built(&b, &w, e);
 }
 
-static char *print_env(const struct plan_step *p, struct err *e)
+static char *print_env(const struct run *r, const struct plan_step *p, struct err *e)
 {
 	struct buf b;
 	struct jw w;
@@ -54,8 +55,7 @@ static char *print_env(const struct plan_step *p, struct err *e)
 	buf_init(&b, LIMIT_TEXT);
 	jw_init(&w, &b);
 	jw_obj(&w);
-	for (size_t i = 0; i < p->n_env; i++)
-		jw_kstr(&w, p->env[i].name, p->env[i].value);
+	dependencies_env(r, p, &w);
 	jw_end(&w);
 	return built(&b, &w, e);
 }
@@ -221,7 +221,7 @@ static void on_step_done(struct step_run *sr)
 	s->status = sr->status;
 	s->finished = true;
 	s->duration_ms = sr->verified ? sr->receipt.usage.wall_ms : 0;
-	if (sr->verified && run_receipt_write(r, s, &e) < 0) {
+	if (sr->verified && run_receipt_write(r, sr, &e) < 0) {
 		/* Without its proof on disk it is no success. */
 		s->status = STATUS_ERROR;
 		error = e;
@@ -290,7 +290,7 @@ static void start_step(struct run *r, int index)
 	};
 	receipt_init(&s->sr.receipt);
 	s->sr.inputs = s->inputs = print_inputs(s, &e);
-	s->sr.env = s->env = print_env(p, &e);
+	s->sr.env = s->env = print_env(r, p, &e);
 	s->sr.collect = s->collect = print_collect(p, &e);
 	/* Journalled before it is sent: a proxy after us attaches to it, whatever we got to see. */
 	if (open_files(s, &e) < 0 || !s->inputs || !s->env || !s->collect ||
@@ -310,13 +310,18 @@ static void start_more(struct run *r)
 
 	while (!r->stopping && (index = schedule_next(&r->schedule)) >= 0)
 		start_step(r, index);
-	if (schedule_finished(&r->schedule))
+	if (schedule_finished(&r->schedule) && !dependencies_are_running(r))
 		run_steps_finish(r);
 }
 
 static void on_soon(struct loop_timer *t)
 {
 	start_more((struct run *)((char *)t - offsetof(struct run, step_soon)));
+}
+
+void run_steps_soon(struct run *r)
+{
+	loop_timer_start(r->loop, &r->step_soon, 0, on_soon, NULL);
 }
 
 /* What a proxy before us has finished stays so; what it started is attached to, not repeated. */
@@ -332,11 +337,14 @@ void run_steps_begin(struct run *r)
 			        r->plan->steps[i].id);
 		schedule_done(&r->schedule, (int)i, s->status, NULL, NULL);
 	}
-	loop_timer_start(r->loop, &r->step_soon, 0, on_soon, NULL);
+	if (!schedule_finished(&r->schedule) && dependencies_begin(r))
+		return;
+	run_steps_soon(r);
 }
 
 void run_steps_events(struct run *r, uint64_t wseq)
 {
+	dependencies_events(r, wseq);
 	for (size_t i = 0; i < r->plan->n_steps; i++)
 		if (r->steps[i].started && !r->steps[i].finished)
 			step_run_events(&r->steps[i].sr, wseq);
@@ -344,6 +352,7 @@ void run_steps_events(struct run *r, uint64_t wseq)
 
 void run_steps_resume(struct run *r)
 {
+	dependencies_resume(r);
 	for (size_t i = 0; i < r->plan->n_steps; i++)
 		if (r->steps[i].started && !r->steps[i].finished)
 			step_run_resume(&r->steps[i].sr);
@@ -390,11 +399,13 @@ void run_steps_cancel(struct run *r)
 	schedule_stop(&r->schedule, on_skip, r);
 	for (size_t i = 0; i < r->plan->n_steps; i++)
 		run_step_cancel(r, r->plan->steps[i].id);
-	loop_timer_start(r->loop, &r->step_soon, 0, on_soon, NULL);
+	dependencies_cancel(r);
+	run_steps_soon(r);
 }
 
 void run_steps_release(struct run *r)
 {
+	dependencies_release(r);
 	for (size_t i = 0; r->steps && i < r->plan->n_steps; i++) {
 		struct run_step *s = &r->steps[i];
 

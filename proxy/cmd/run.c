@@ -153,6 +153,32 @@ static int print_plan(struct jw *w, const struct plan *plan, struct err *e)
 	return r;
 }
 
+/* As they are looked for: files read, in their one form, with their lock digest. */
+static void print_requirements(struct jw *w, const struct options *o, const struct plan *plan)
+{
+	char lock[SHA256_HEX];
+
+	if (!plan_has_requirements(plan))
+		return;
+	jw_kobj(w, "requirements");
+	jw_kbool(w, "install", (o->install_deps ? o->install_deps : plan->install_deps) > 0);
+	for (int i = 0; i < TOOLS; i++) {
+		const struct requirements *r = &plan->requires[i];
+
+		if (!r->n)
+			continue;
+		requirements_digest(r, (enum package_tool)i, lock);
+		jw_kobj(w, package_tool_names[i]);
+		jw_kstr(w, "lock", lock);
+		jw_karr(w, "list");
+		for (size_t k = 0; k < r->n; k++)
+			jw_str(w, r->list[k]);
+		jw_end(w);
+		jw_end(w);
+	}
+	jw_end(w);
+}
+
 static int dry_run(const struct options *o, const struct plan *plan, struct err *e)
 {
 	struct buf b;
@@ -171,6 +197,7 @@ static int dry_run(const struct options *o, const struct plan *plan, struct err 
 	jw_end(&w);
 	if (o->timeout_s)
 		jw_kint(&w, "timeout_s", o->timeout_s);
+	print_requirements(&w, o, plan);
 	if (r == 0)
 		r = print_plan(&w, plan, e);
 	jw_end(&w);
@@ -301,7 +328,8 @@ static struct plan *read_prepared(const char *file, struct err *e)
 
 		snprintf(path, sizeof(path), "%s/%s", dir, base ? base + 1 : name);
 		plan = plan_parse(text, strlen(text), path, NULL, e);
-		if (plan && compare_package(v, plan, e) < 0) {
+		if (plan && (compare_package(v, plan, e) < 0 ||
+		             plan_read_required_files(plan, NULL, e) < 0)) {
 			plan_free(plan);
 			plan = NULL;
 		}

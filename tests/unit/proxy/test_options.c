@@ -144,7 +144,7 @@ TEST(what_is_not_built_is_refused_by_name_with_exit_10)
 {
 	static const char *const rows[] = {
 		"run --cpu 2",     "run --e2b-cpu 2",    "run --memory 4",
-		"run --e2b-mem 4", "run --install-deps", "run --e2b-install-deps",
+		"run --e2b-mem 4",
 		"run --set a=b",   "exec -t",
 	};
 

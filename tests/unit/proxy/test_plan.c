@@ -446,7 +446,7 @@ TEST(what_is_not_built_is_refused_by_name_with_exit_10)
 {
 	static const char *const of_a_step[] = { "limits", "network", "gpu", "retry",
 		                                 "continue_on_error" };
-	static const char *const of_a_file[] = { "params", "drivers", "requirements" };
+	static const char *const of_a_file[] = { "params", "drivers" };
 	char text[400], what[80];
 
 	for (size_t i = 0; i < ARRAY_LEN(of_a_step); i++) {
