@@ -334,22 +334,30 @@ static void explain_silence(struct dependencies *d, struct err *e)
 	fd = openat(d->r->dir.fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	last_words(fd, 0, words, sizeof(words));
 	err_set(e, ERR_DEPENDENCY, 0, "what %s has could not be found out: %.100s%s%s (%s)",
-	        package_tool_names[d->tool], now(d)->sr.error.msg, words[0] ? ": " : "", words, path);
+	        package_tool_names[d->tool], now(d)->sr.error.msg, words[0] ? ": " : "", words,
+	        path);
+}
+
+/* What the tool had without a network. */
+static const char *offline_hint(const struct dependencies *d)
+{
+	if (!is_offline(d->r))
+		return "";
+	return d->tool == TOOL_PIP
+	               ? "; without --network on it has only 'wheels' and PIP_FIND_LINKS"
+	               : "; without --network on it has only file: packages";
 }
 
 static void explain_tool(struct dependencies *d, struct err *e)
 {
 	const struct dependency_report *report = &now(d)->report;
-	const char *tool = package_tool_names[d->tool];
 	char names[140];
 
 	dependency_report_names(report->missing, names, sizeof(names));
-	err_set(e, ERR_DEPENDENCY, 0, "%s could not install %s (log: artifacts/%s/" LOG_NAME ")%s: %s",
-	        tool, names[0] ? names : "anything", tools[d->tool].step,
-	        !is_offline(d->r)       ? ""
-	        : d->tool == TOOL_PIP ? "; without --network on it has only 'wheels' and PIP_FIND_LINKS"
-	                              : "; without --network on it has only file: packages",
-	        report->error);
+	err_set(e, ERR_DEPENDENCY, 0,
+	        "%s could not install %s (log: artifacts/%s/" LOG_NAME ")%s: %s",
+	        package_tool_names[d->tool], names[0] ? names : "anything", tools[d->tool].step,
+	        offline_hint(d), report->error);
 }
 
 /* 0: everything is there. */

@@ -422,7 +422,7 @@ static int complete_install(struct options *o, const char *command, struct err *
 		return err_set(e, ERR_UNSUPPORTED, 0,
 		               "exec --install-deps: a command has no requirements; they stand in "
 		               "a pipeline file");
-	if (!o->install_deps && value && (bit_of(command) & TARGET))
+	if (!o->install_deps && value && (bit_of(command) & TARGET & ~(unsigned)EXEC))
 		return set_install(o, value, e);
 	return 0;
 }

@@ -216,6 +216,42 @@ TEST(values_are_where_they_belong)
 	options_release(&l.o);
 }
 
+TEST(installing_is_said_by_the_flag_or_else_by_the_variable)
+{
+	static const struct {
+		const char *value, *words;
+		int want;
+	} rows[] = {
+		{ NULL, "run", 0 },
+		{ NULL, "run --install-deps", 1 },
+		{ NULL, "execute --e2b-install-deps", 1 },
+		{ "1", "run", 1 },
+		{ "Yes", "execute", 1 },
+		{ "0", "run", -1 },
+		{ "off", "run", -1 },
+		{ "", "run", 0 },
+		{ "0", "run --install-deps", 1 },
+		{ "maybe", "run --install-deps", 1 }, /* nobody looks at it */
+		{ "1", "exec -- true", 0 },
+	};
+	struct line l;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		if (rows[i].value)
+			setenv("FARSTEP_INSTALL_DEPS", rows[i].value, 1);
+		accept(&l, rows[i].words);
+		assert_int_equal(l.o.install_deps, rows[i].want);
+		options_release(&l.o);
+		unsetenv("FARSTEP_INSTALL_DEPS");
+	}
+	setenv("FARSTEP_INSTALL_DEPS", "maybe", 1);
+	assert_refused("run", ERR_USAGE, "FARSTEP_INSTALL_DEPS 'maybe': want 1 or 0");
+	unsetenv("FARSTEP_INSTALL_DEPS");
+	assert_refused("exec --install-deps -- true", ERR_UNSUPPORTED,
+	               "exec --install-deps: a command has no requirements; they stand in a "
+	               "pipeline file");
+}
+
 TEST(what_is_not_given_has_its_default)
 {
 	struct line l;
@@ -532,6 +568,7 @@ int main(void)
 		test(a_sandbox_to_use_says_its_target),
 		test(an_age_has_a_unit),
 		test(values_are_where_they_belong),
+		test(installing_is_said_by_the_flag_or_else_by_the_variable),
 		test(what_is_not_given_has_its_default),
 		test(an_unknown_option_is_told_with_the_nearest),
 		test(an_unknown_target_names_the_valid_ones),

@@ -428,6 +428,96 @@ TEST(a_step_needs_no_more_than_the_bound)
 	buf_release(&text);
 }
 
+/* --- requirements --- */
+
+TEST(requirements_are_a_list_a_file_or_both_tools)
+{
+	struct plan *p = parse_ok(STEP_WITH("requirements: [Pandas == 1.5.3, numpy]\n"));
+
+	assert_int_equal(p->requires[TOOL_PIP].n, 2);
+	assert_string_equal(p->requires[TOOL_PIP].list[1], "pandas==1.5.3");
+	assert_true(plan_has_requirements(p));
+	assert_int_equal(p->install_deps, 0);
+	plan_free(p);
+	p = parse_ok(STEP_WITH("requirements: req/lock.txt\ninstall_deps: true\n"));
+	assert_string_equal(p->requires[TOOL_PIP].file, "req/lock.txt");
+	assert_int_equal(p->install_deps, 1);
+	assert_int_equal(p->n_files, 1); /* it travels */
+	assert_string_equal(p->files[0], "req/lock.txt");
+	plan_free(p);
+	p = parse_ok(STEP_WITH("requirements: {pip: [a], npm: package.json, wheels: w}\n"
+	                       "install_deps: false\nfiles: [w, x]\n"));
+	assert_string_equal(p->requires[TOOL_NPM].file, "package.json");
+	assert_string_equal(p->wheels, "w");
+	assert_int_equal(p->install_deps, -1);
+	assert_int_equal(p->n_files, 3);
+	plan_free(p);
+	p = parse_ok(STEP_WITH(""));
+	assert_false(plan_has_requirements(p));
+	plan_free(p);
+}
+
+TEST(requirements_are_printed_as_they_are_read)
+{
+	static const char text[] = STEP_WITH("requirements: {pip: r.txt, npm: [b, a@1], wheels: w}\n"
+	                                     "install_deps: false\n");
+	struct plan *p = parse_ok(text), *again;
+	struct buf out, twice;
+	struct err e = ERR_INIT;
+
+	buf_init(&out, 4096);
+	buf_init(&twice, 4096);
+	assert_ok(plan_print(p, &out, &e), &e);
+	assert_non_null(strstr(buf_cstr(&out, NULL),
+	                       "\"files\":[\"r.txt\",\"w\"],\"requirements\":{\"pip\":\"r.txt\","
+	                       "\"npm\":[\"a@1\",\"b\"],\"wheels\":\"w\"},\"install_deps\":false"));
+	again = parse_ok(buf_cstr(&out, NULL));
+	assert_ok(plan_print(again, &twice, &e), &e);
+	assert_string_equal(buf_cstr(&out, NULL), buf_cstr(&twice, NULL));
+	plan_free(p);
+	plan_free(again);
+	buf_release(&out);
+	buf_release(&twice);
+}
+
+#define BAD_FILE(line, want) \
+	assert_told(STEP_WITH(line "\n"), "dir/p.yaml:5: " want "\n", ERR_PIPELINE)
+#define PATH_WANT \
+	": a clean path relative to this file, without '..' and without '*', '?' and '['"
+
+TEST(every_mistake_in_requirements_is_told)
+{
+	BAD_FILE("requirements: [\"-r x\"]",
+	         "requirements: '-r x': an option is no requirement; what pip is to know goes "
+	         "into its variables (--env, --pass-env)");
+	BAD_FILE("requirements: 7",
+	         "requirements: pip: want a list, or the name of a requirements file, got a number");
+	BAD_FILE("requirements: [[]]", "requirements: pip: want a string, got a list");
+	BAD_FILE("requirements: {npm: {}}",
+	         "requirements: npm: want a list, or the name of a package.json, got a mapping");
+	BAD_FILE("requirements: {pipp: []}",
+	         "requirements: unknown key 'pipp' (did you mean 'pip'?)");
+	BAD_FILE("requirements: {gem: []}", "requirements: unknown key 'gem'");
+	BAD_FILE("requirements: ../r.txt",
+	         "requirements: want a list, or the name of a requirements file" PATH_WANT);
+	BAD_FILE("requirements: '*.txt'",
+	         "requirements: want a list, or the name of a requirements file" PATH_WANT);
+	BAD_FILE("requirements: {pip: [a], wheels: /w}",
+	         "requirements: want a directory of wheels" PATH_WANT);
+	BAD_FILE("requirements: {wheels: w}", "requirements: wheels: there is nothing for 'pip'");
+	BAD_FILE("install_deps: 1", "install_deps: want true or false, got a number");
+	BAD_FILE("requirement: []",
+	         "unknown key 'requirement' (did you mean 'requirements'?)");
+}
+
+TEST(ids_of_our_own_steps_are_taken)
+{
+	assert_told("steps:\n- id: _deps.pip\n  driver: shell\n  config: {script: x}\n",
+	            "dir/p.yaml:2: step '_deps.pip': id: '_deps.pip': ids that begin with '_deps' "
+	            "are farstep's own\n",
+	            ERR_PIPELINE);
+}
+
 /* --- right, but not built --- */
 
 static void assert_not_built(const char *text, const char *what)
@@ -616,6 +706,10 @@ int main(void)
 		cmocka_unit_test(a_diamond_is_no_circle),
 		cmocka_unit_test(a_long_chain_takes_no_stack),
 		cmocka_unit_test(a_step_needs_no_more_than_the_bound),
+		cmocka_unit_test(requirements_are_a_list_a_file_or_both_tools),
+		cmocka_unit_test(requirements_are_printed_as_they_are_read),
+		cmocka_unit_test(every_mistake_in_requirements_is_told),
+		cmocka_unit_test(ids_of_our_own_steps_are_taken),
 		cmocka_unit_test(what_is_not_built_is_refused_by_name_with_exit_10),
 		cmocka_unit_test(with_a_mistake_beside_it_the_file_is_wrong),
 		cmocka_unit_test(a_printed_plan_is_a_pipeline_file_that_says_the_same),
