@@ -190,8 +190,6 @@ function make(config, report, env) {
 	try {
 		npmInstall(config, part);
 		report.installed = installed(part);
-		for (const r of config.requirements)
-			sources[split(r)[0]] = split(r)[1];
 		const still = check(config.requirements, [path.join(part, 'node_modules')]).missing;
 		if (still.length)
 			throw new Failed('npm says that it succeeded, but these are not there: ' + still.join(', '));
@@ -206,23 +204,26 @@ function make(config, report, env) {
 	}
 }
 
+// Finds the environment of these requirements, or makes it.
 function provide(config, report) {
 	const env = path.join(process.env.FARSTEP_CACHE_DIR, environmentName(config));
 	const modules = path.join(env, 'node_modules');
 
 	fs.mkdirSync(process.env.FARSTEP_CACHE_DIR, { recursive: true });
-	report.reused = fs.existsSync(env);
-	if (!report.reused && config.install)
-		make(config, report, env);
-	if (!fs.existsSync(env))
-		return false;
 	for (const r of config.requirements)
 		sources[split(r)[0]] = split(r)[1];
+	const here = check(config.requirements, [modules]);
+	if (fs.existsSync(env) && !here.missing.length) {
+		Object.assign(report, here, { reused: true });
+	} else if (config.install) {
+		fs.rmSync(env, { recursive: true, force: true });	// spoilt by a step
+		make(config, report, env);
+	} else {
+		return false;
+	}
 	report.environment = env;
 	report.bin = path.join(modules, '.bin');
 	report.env = { NODE_PATH: [modules, process.env.NODE_PATH].filter(Boolean).join(':') };
-	if (report.reused)
-		Object.assign(report, check(config.requirements, [modules]));
 	return true;
 }
 

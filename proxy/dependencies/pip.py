@@ -180,7 +180,8 @@ def variables_of(env):
     """What steps get: a bin directory for PATH, and variables."""
     if os.path.exists(os.path.join(env, "pyvenv.cfg")):
         return {"bin": os.path.join(env, "bin"), "env": {"VIRTUAL_ENV": env}}
-    return {"bin": os.path.join(env, "site", "bin"), "env": {"PYTHONPATH": os.path.join(env, "site")}}
+    site = os.path.join(env, "site")
+    return {"bin": os.path.join(site, "bin"), "env": {"PYTHONPATH": ":".join(filter(None, [site, os.environ.get("PYTHONPATH")]))}}
 
 
 def run(argv, environ=None):
@@ -266,30 +267,36 @@ def with_lock(path, action):
 
 
 def provide(config, report):
+    """Finds the environment of these requirements, or makes it."""
     cache = os.environ["FARSTEP_CACHE_DIR"]
     env = os.path.join(cache, environment_name(config))
     mark = os.path.join(env, "complete")
 
+    def here():
+        return check(config["requirements"], [site_of(env)] + sys.path)
+
     def make():
         if os.path.exists(mark):
-            report["reused"] = True
-            return
+            present, missing = here()
+            if not missing:  # steps share the sandbox: one may have spoilt it
+                report.update(reused=True, present=present, missing=[])
+                return True
         if not config["install"]:
-            return
+            return False
         shutil.rmtree(env, ignore_errors=True)  # what was never finished
         install(config, env)
         report["installed"] = installed(site_of(env))
-        still = check(config["requirements"], [site_of(env)] + sys.path)[1]
+        still = here()[1]
         if still:
             raise Failed("pip says that it succeeded, but these are not there: " + ", ".join(still))
         open(mark, "w").close()
+        return True
 
     os.makedirs(cache, exist_ok=True)
-    with_lock(env, make)
-    if os.path.exists(mark):
-        report.update(variables_of(env), environment=env)
-        if report["reused"]:
-            report["present"], report["missing"] = check(config["requirements"], [site_of(env)] + sys.path)
+    if not with_lock(env, make):
+        return False
+    report.update(variables_of(env), environment=env)
+    return True
 
 
 def main():
@@ -301,9 +308,7 @@ def main():
         if sys.version_info < (3, 8):
             raise Failed("Python %s is too old: 3.8 is the oldest that can say what is installed" % platform.python_version())
         report["present"], report["missing"] = check(config["requirements"], sys.path)
-        if report["missing"]:
-            provide(config, report)
-        code = 0 if not report["missing"] or "environment" in report else 3
+        code = 0 if not report["missing"] or provide(config, report) else 3
     except Failed as e:
         report["error"] = str(e)
         report["tool_exit"] = e.code
@@ -314,4 +319,5 @@ def main():
     return code
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -162,6 +162,72 @@ def cached():
     ok(not os.path.exists(w.dir + "/root"), "the environments go with their worker", os.listdir(w.dir))
 
 
+def at_once():
+    """Two sessions of one worker want the same while it is being installed."""
+    w = Worker("twice")
+    index = Index("more")
+    index.gate.clear()
+    p = write("twice", ["fsdemo==2.0"])
+    try:
+        both = [subprocess.Popen([FARSTEP, "run", "-q", "--run-dir", "runs", "--target", "unix:" + w.path, "--install-deps", "--env", "PIP_INDEX_URL=" + index.url, p],
+                                 stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(CLEAN, FARSTEP_TOKEN=TOKEN)) for _ in range(2)]
+        wait_for("pip at its index", index.wheels)
+        wait_for("the other to wait for it", lambda: sum("_deps.pip" in cmd for cmd in steps_of(w)) == 2)
+        index.gate.set()
+        err = [x.communicate(timeout=60)[1].decode() for x in both]
+        ok([x.returncode for x in both] == [0, 0] and len(index.wheels()) == 2, "two sessions that want the same at once install it once", (err, index.asked))
+    finally:
+        index.close()
+        w.stop()
+
+
+def steps_of(w):
+    """The environments of its running steps' leaders."""
+    found = []
+    for pid in descendants(w.p.pid):
+        try:
+            with open("/proc/%d/environ" % pid) as f, open("/proc/%d/cmdline" % pid) as c:
+                if c.read().startswith("python3\0-c\0# SPDX"):
+                    found.append([v for v in f.read().split("\0") if v.startswith("FARSTEP_STEP_ID=")][0])
+        except (OSError, IndexError):
+            pass
+    return found
+
+
+def spoilt():
+    w = Worker("spoilt")
+    env = dict(CLEAN, FARSTEP_TOKEN=TOKEN)
+    try:
+        p = write("spoilt", {"pip": ["fsdemo==1.0"], "wheels": "wheels"})
+        run(p, "--install-deps", target="unix:" + w.path, env=env)
+        cache = [d for d in os.listdir(w.dir + "/root/cache") if os.path.isdir(w.dir + "/root/cache/" + d)]
+        subprocess.run("rm -rf %s/root/cache/%s/lib/*/site-packages/fsdemo*" % (w.dir, cache[0]), shell=True)
+        r = run(p, "--install-deps", target="unix:" + w.path, env=env)
+        ok(r.rc == 0 and len(installed(r)) == 2 and r.read("logs/a.stdout") == "demo\n", "an environment that a step has spoilt is made anew", r.err)
+    finally:
+        w.stop()
+
+
+def odd_pythons():
+    """Without the module venv, and without the package that compares versions."""
+    os.makedirs("odd/bin", exist_ok=True)
+    with open("odd/venv.py", "w") as f:
+        f.write("raise ImportError('no venv here')\n")
+    with open("odd/bin/python3", "w") as f:
+        f.write("#!/bin/sh\nPYTHONPATH=%s${PYTHONPATH:+:$PYTHONPATH} exec /usr/bin/python3 \"$@\"\n" % os.path.abspath("odd"))
+    os.chmod("odd/bin/python3", 0o755)
+    r = run(write("odd", {"pip": ["fsdemo==1.0"], "wheels": "wheels"}), "--install-deps", "--env", "PATH=%s:/usr/bin:/bin" % os.path.abspath("odd/bin"), target="native")
+    ok(r.rc == 0 and r.read("logs/a.stdout") == "demo\n" and "--target" in r.artifacts()["_deps.pip/install.log"].decode(), "a Python without venv gets a directory of its own", r.err)
+    script = {"__name__": "script"}
+    with open(os.environ["TOP"] + "/proxy/dependencies/pip.py") as f:
+        exec(compile(f.read(), "pip.py", "exec"), script)
+    cases = [("1.5.3", "==", "1.5.3", 1), ("1.5", "==", "1.5.0", 1), ("1.5.3", "==", "1.5.*", 1), ("1.53", "==", "1.5.*", 0), ("1.5.3", "!=", "1.5.*", 0), ("1.10", ">=", "1.9", 1),
+             ("1.9", ">", "1.10", 0), ("2.3", "~=", "2.2", 1), ("3.0", "~=", "2.2", 0), ("2.2.9", "~=", "2.2.1", 1), ("2.3.0", "~=", "2.2.1", 0), ("2.1", "~=", "2.2", 0),
+             ("1.0rc1", "==", "1.0rc1", 1), ("1.0rc1", ">=", "0.9", 0), ("1", "<", "2", 1), ("1", "<=", "1.0", 1), ("1.0", "===", "1", 0)]
+    got = [int(script["compare_one"](*c[:3])) for c in cases]
+    ok(got == [c[3] for c in cases], "without `packaging` plain versions are compared, and what is unclear counts as missing", [c for c, g in zip(cases, got) if c[3] != g])
+
+
 def from_file():
     sha = hashlib.sha256(open("wheels/fsdemo-1.0-py3-none-any.whl", "rb").read()).hexdigest()
     dep = hashlib.sha256(open("wheels/fsdep-1.1-py3-none-any.whl", "rb").read()).hexdigest()
@@ -226,6 +292,30 @@ def survives():
         index.close()
 
 
+def attached_later():
+    """The proxy is killed when everything is there: the environment is the same for who attaches."""
+    before = set(os.listdir("runs"))
+    p = write("later", {"pip": ["fsdemo==1.0"], "wheels": "wheels"}, "echo up; while [ ! -e $FARSTEP_CHECKPOINT_DIR/../go ]; do sleep 0.02; done; python3 -c 'import fsdemo; print(fsdemo.X)'")
+    doc = json.load(open(p))
+    doc["steps"].append(shell("b", "python3 -c 'import fsdemo; print(fsdemo.X)'"))
+    json.dump(doc, open(p, "w"))
+    proxy = subprocess.Popen([FARSTEP, "run", "-q", "--target", "native", "--run-dir", "runs", "--install-deps", p], stdin=subprocess.DEVNULL)
+    d = wait_for("the run", lambda: new_run_dir("runs", before))
+    wait_for("its step", lambda: os.path.exists(d + "/logs/a.stdout") and open(d + "/logs/a.stdout").read())
+    proxy.send_signal(signal.SIGKILL)
+    proxy.wait()
+    os.rename("wheels", "wheels.away")
+    second = subprocess.Popen([FARSTEP, "attach", "--run-dir", "runs", os.path.basename(d)], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_for("the second proxy", lambda: "reattached" in open(d + "/events.jsonl").read())
+    os.rename("wheels.away", "wheels")
+    go = subprocess.run(["find", d + "/sandbox", "-name", "checkpoints"], capture_output=True, text=True).stdout.strip()
+    open(go + "/go", "w").close()
+    err = second.communicate(timeout=60)[1].decode()
+    r = Run(second.returncode, "", err, d)
+    ok(r.rc == 0 and r.read("logs/a.stdout") == "up\ndemo\n" and r.read("logs/b.stdout") == "demo\n" and len(named(r, "dependency_check")) == 1,
+       "who attaches later knows the environment and looks for nothing", err)
+
+
 def interrupted():
     index = Index("more")
     index.gate.clear()
@@ -281,6 +371,6 @@ if subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).retur
     print("1..0 # SKIP " + missing_pip)
     raise SystemExit(77)
 os.makedirs("runs", exist_ok=True)
-for part in (missing, with_flag, precedence, present, failing, variables, cached, from_file, extras, paths, survives, interrupted, prepared, npm):
+for part in (missing, with_flag, precedence, present, failing, variables, cached, at_once, spoilt, odd_pythons, from_file, extras, paths, survives, attached_later, interrupted, prepared, npm):
     part()
 done()
