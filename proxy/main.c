@@ -101,6 +101,8 @@ static int dispatch(const struct command *c, int argc, char **argv)
 		return strcmp(c->name, "exec") == 0 && code != 10 ? 125 : code;
 	}
 	log_open(2, o.log_level, o.log_json, "farstep");
+	for (size_t i = 0; i < o.n_missing; i++)
+		log_warn("--pass-env %s: the variable is not set; ignoring", o.missing[i]);
 	code = c->run(&o);
 	options_release(&o);
 	return code;

@@ -12,9 +12,12 @@
 #include "protocol/limits.h"
 #include "proxy/duration.h"
 #include "proxy/plan.h"
+#include "sdk-wrapper/egress.h"
 #include "sdk-wrapper/provider.h"
 
 #define ENV_FILE_MAX (128 * 1024)
+
+enum { CPUS_MAX = 1024, MEMORY_MAX_GB = 16384, MISSING_MAX = LIMIT_ENV };
 
 /* Which commands take an option. */
 enum {
@@ -30,10 +33,11 @@ enum {
 	VERIFY = 512,
 	DOCTOR = 1024,
 	SANDBOXES = 2048,
+	TEMPLATE = 4096,
 	TARGET = RUN | EXECUTE | EXEC,  /* those that make a sandbox */
 	WATCH = RUN | EXECUTE | ATTACH, /* those that see a run to its end */
 	RUNS = WATCH | COLLECT | CANCEL | PS | STATUS | VERIFY | SANDBOXES,
-	ALL = 4095,
+	ALL = 8191,
 };
 
 enum kind {
@@ -41,6 +45,8 @@ enum kind {
 	COUNT,
 	SECONDS,
 	DURATION,
+	CPUS,
+	GIGABYTES,
 	ON,
 	TARGET_NAME,
 	TARGET_E2B,
@@ -71,8 +77,12 @@ static const struct option_row {
 	{ "--e2b", NULL, NULL, TARGET, TARGET_E2B, 0, "the same as --target e2b" },
 	{ "--template", "--e2b-template", "NAME", TARGET, STRING, AT(template_name),
 	  "the sandbox's template (e2b: base)" },
-	{ "--cpu", "--e2b-cpu", "N", TARGET, NOT_BUILT, 0, NULL },
-	{ "--memory", "--e2b-mem", "GB", TARGET, NOT_BUILT, 0, NULL },
+	{ "--cpu", "--e2b-cpu", "N", TARGET | TEMPLATE, CPUS, 0,
+	  "processors of the sandbox (e2b: 1, or an even number up to 32)" },
+	{ "--memory", "--e2b-mem", "GB", TARGET | TEMPLATE, GIGABYTES, 0,
+	  "its memory in GiB, also 0.5 or 1.5 (e2b: from 0.125 on)" },
+	{ "--build-template", NULL, NULL, TARGET, ON, AT(build_template),
+	  "e2b: build the template of that size if there is none yet" },
 	{ "--install-deps", "--e2b-install-deps", NULL, TARGET, INSTALL, 0,
 	  "install what the pipeline requires and the sandbox lacks" },
 	{ "--keep", NULL, NULL, TARGET, ON, AT(keep),
@@ -83,14 +93,17 @@ static const struct option_row {
 	{ "-t", NULL, NULL, EXEC, NOT_BUILT, 0, NULL },
 	{ "--timeout", "--e2b-timeout", "SECONDS", TARGET, SECONDS, AT(timeout_s),
 	  "end the whole run after so long (exit 5; exec: 124)" },
-	{ "--network", NULL, "off|on", TARGET, NETWORK, 0,
-	  "whether the sandbox reaches the network (default off)" },
+	{ "--network", NULL, "off|on|HOST,...", TARGET, NETWORK, 0,
+	  "what the sandbox reaches: nothing (default), all, or hosts (a.example, *.b.example, "
+	  "10.0.0.0/8)" },
 	{ "--env", "--e2b-env", "NAME=VALUE", TARGET, ENV, 0,
 	  "a variable for every step; --pass-env keeps it off the command line" },
 	{ "--env-from", "--e2b-env-from", "FILE", TARGET, ENV_FROM, 0,
 	  "variables from a file: NAME=VALUE lines, # comments" },
 	{ "--pass-env", "--e2b-pass-env", "NAME", TARGET, PASS_ENV, 0,
-	  "a variable of this environment" },
+	  "a variable of this environment; a warning if it is not set" },
+	{ "--strict", NULL, NULL, TARGET, ON, AT(strict),
+	  "a variable of --pass-env that is not set is an error" },
 	{ "--secret", NULL, "NAME", TARGET, SECRET, 0,
 	  "as --pass-env, and its value is masked whatever its length" },
 	{ "-j", NULL, "N", WATCH, COUNT, AT(jobs),
@@ -100,13 +113,14 @@ static const struct option_row {
 	{ "-o", NULL, "FILE", PREPARE, STRING, AT(output),
 	  "where the prepared run goes (default: standard output)" },
 	{ "--events", NULL, "FILE|-", WATCH, STRING, AT(events), "the event lines, live" },
-	{ "--json", NULL, NULL, RUNS, ON, AT(json), "one result object on standard output" },
+	{ "--json", NULL, NULL, RUNS | TEMPLATE, ON, AT(json),
+	  "one result object on standard output" },
 	{ "--all", NULL, NULL, SANDBOXES, ON, AT(all),
 	  "those of other user keys and other machines too" },
 	{ "--older-than", NULL, "DURATION", SANDBOXES, DURATION, AT(older_than_s),
 	  "only those made so long ago: 90s, 15m, 2h, 3d" },
-	{ "--dry-run", NULL, NULL, RUN | SANDBOXES, ON, AT(dry_run),
-	  "show what would be done as JSON (run), or a line each (gc); touch nothing" },
+	{ "--dry-run", NULL, NULL, RUN | SANDBOXES | TEMPLATE, ON, AT(dry_run),
+	  "show what would be done as JSON (run, template), or a line each (gc); touch nothing" },
 	{ "--force", NULL, NULL, ATTACH, ON, AT(force),
 	  "take the run over from a proxy that lives" },
 	{ "--run-dir", NULL, "DIR", RUNS, STRING, AT(run_dir),
@@ -129,6 +143,7 @@ static const struct {
 	{ "collect", COLLECT }, { "attach", ATTACH },   { "cancel", CANCEL },
 	{ "ps", PS },           { "status", STATUS },   { "exec", EXEC },
 	{ "verify", VERIFY },   { "doctor", DOCTOR },   { "sandboxes", SANDBOXES },
+	{ "template", TEMPLATE },
 };
 
 static unsigned bit_of(const char *command)
@@ -174,13 +189,29 @@ static int set_env(struct options *o, char *value, struct err *e)
 	return r;
 }
 
+/* Whether that is an error is known when all options are. */
+static int note_missing(struct options *o, const char *name, struct err *e)
+{
+	const char **more;
+
+	if (o->n_missing >= MISSING_MAX)
+		return err_set(e, ERR_USAGE, 0, "over %d variables", MISSING_MAX);
+	more = realloc(o->missing, (o->n_missing + 1) * sizeof(*more));
+	if (!more)
+		return err_set(e, ERR_NO_MEMORY, 0, "variables");
+	o->missing = more;
+	more[o->n_missing++] = name;
+	return 0;
+}
+
 static int pass_env(struct options *o, const char *name, bool secret, struct err *e)
 {
 	const char *value = getenv(name);
 
+	if (!value && !secret)
+		return note_missing(o, name, e);
 	if (!value)
-		return err_set(e, ERR_USAGE, 0, "--%s %s: the variable is not set",
-		               secret ? "secret" : "pass-env", name);
+		return err_set(e, ERR_USAGE, 0, "--secret %s: the variable is not set", name);
 	return add_env(o, name, strlen(name), value, secret, e);
 }
 
@@ -230,6 +261,28 @@ static int set_number(const char *name, const char *value, int64_t max, int64_t 
 	return 0;
 }
 
+/* GiB, with decimals, in whole MiB.  No exponents, no signs, no hexadecimal. */
+static int set_gigabytes(const char *name, const char *value, int64_t *ret, struct err *e)
+{
+	size_t n = strspn(value, "0123456789"), rest = 0;
+	double mb = 0;
+
+	if (value[n] == '.')
+		rest = 1 + strspn(value + n + 1, "0123456789");
+	if (n && n + rest < 20 && rest != 1 && !value[n + rest])
+		mb = strtod(value, NULL) * 1024;
+	if (mb < 1 || mb > MEMORY_MAX_GB * 1024.0)
+		return err_set(e, ERR_USAGE, 0,
+		               "%s '%s': want GiB, a number like 4 or 0.5, up to %d", name, value,
+		               MEMORY_MAX_GB);
+	if (mb != (double)(int64_t)mb)
+		return err_set(e, ERR_USAGE, 0,
+		               "%s '%s': that is %.3f MiB, want whole ones; the nearest is %.9g",
+		               name, value, mb, (double)(int64_t)(mb + 0.5) / 1024);
+	*ret = (int64_t)mb;
+	return 0;
+}
+
 static int set_target(struct options *o, const char *value, struct err *e)
 {
 	static const char *const known[] = { "local", "native", "docker", "podman", "e2b", NULL };
@@ -257,13 +310,14 @@ static int set_target(struct options *o, const char *value, struct err *e)
 
 static int set_network(struct options *o, const char *value, struct err *e)
 {
-	if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
-		return err_set(e, ERR_UNSUPPORTED, 0,
-		               "--network '%s': host lists are not built yet; want off or on",
-		               value);
+	free(o->hosts);
+	o->hosts = NULL;
 	o->network = strcmp(value, "on") == 0;
-	o->network_off = !o->network;
-	return 0;
+	o->network_off = strcmp(value, "off") == 0;
+	if (o->network || o->network_off)
+		return 0;
+	o->hosts = egress_parse(value, e);
+	return o->hosts ? 0 : -1;
 }
 
 static int parse_level(const char *name, const char *value, enum log_level *ret, struct err *e)
@@ -292,6 +346,10 @@ static int set(struct options *o, const struct option_row *r, char *value, struc
 		return set_number(r->name, value, TIMEOUT_MAX_MS / 1000, at, e);
 	case DURATION:
 		return duration_parse(r->name, value, at, e);
+	case CPUS:
+		return set_number(r->name, value, CPUS_MAX, &o->cpu, e);
+	case GIGABYTES:
+		return set_gigabytes(r->name, value, &o->memory_mb, e);
 	case ON:
 		*(bool *)at = true;
 		return 0;
@@ -472,6 +530,40 @@ static int check_lifetime(const struct options *o, struct err *e)
 	return 0;
 }
 
+/* A worker that runs already has what it has. */
+static int check_there(const struct options *o, struct err *e)
+{
+	const char *what = o->template_name    ? "--template"
+	                   : o->cpu            ? "--cpu"
+	                   : o->memory_mb      ? "--memory"
+	                   : o->build_template ? "--build-template"
+	                   : o->network        ? "--network on"
+	                   : o->hosts          ? "--network with hosts"
+	                                       : NULL;
+
+	if (!what)
+		return 0;
+	return err_set(e, ERR_UNSUPPORTED, 0, "%s: target %s is a worker that runs already", what,
+	               o->target);
+}
+
+/* What goes together with what. */
+static int check_together(const struct options *o, struct err *e)
+{
+	if (o->strict && o->n_missing)
+		return err_set(e, ERR_USAGE, 0, "--pass-env %s: the variable is not set",
+		               o->missing[0]);
+	if (o->network_off && (strcmp(o->target, "native") == 0 || strchr(o->target, ':')))
+		return err_set(e, ERR_POLICY, 0,
+		               "--network off: target %s cannot keep the network away", o->target);
+	if (strchr(o->target, ':'))
+		return check_there(o, e);
+	if (o->build_template && !o->cpu && !o->memory_mb)
+		return err_set(e, ERR_USAGE, 0,
+		               "--build-template: of which size? It goes with --cpu or --memory");
+	return 0;
+}
+
 int options_parse(struct options *o, const char *command, int argc, char **argv, struct err *e)
 {
 	int i = 1, n = 0;
@@ -509,10 +601,7 @@ int options_parse(struct options *o, const char *command, int argc, char **argv,
 		return -1;
 	if (check_lifetime(o, e) < 0)
 		return -1;
-	if (o->network_off && strcmp(o->target, "local") != 0)
-		return err_set(e, ERR_POLICY, 0,
-		               "--network off: target %s cannot keep the network away", o->target);
-	return 0;
+	return check_together(o, e);
 }
 
 void options_release(struct options *o)
@@ -524,6 +613,8 @@ void options_release(struct options *o)
 		free(o->env[i].name);
 	}
 	free(o->env);
+	free(o->missing);
+	free(o->hosts);
 	free(o->args);
 	memset(o, 0, sizeof(*o));
 }

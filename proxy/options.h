@@ -26,10 +26,16 @@ struct options {
 	const char *target; /* default "local" */
 	const char *template_name, *sandbox;
 	int64_t timeout_s;                             /* whole run; 0: none */
+	int64_t cpu, memory_mb;                        /* 0: the template's */
+	bool build_template;
 	bool network, network_off, keep;               /* network_off: asked for by name */
 	int install_deps; /* 1 on, -1 off, 0: the pipeline file decides */
+	char **hosts;                                  /* off but for these; NULL: none */
 	struct env_var *env; /* --env, --env-from, --pass-env, --secret: in order, last wins */
 	size_t n_env;
+	const char **missing; /* of --pass-env: not set here; for a warning */
+	size_t n_missing;
+	bool strict; /* then an error */
 	/* run */
 	int jobs; /* 0: the sandbox's processors */
 	const char *run_dir, *out_dir, *key_file, *events;

@@ -17,6 +17,7 @@
 #include "proxy/last_words.h"
 #include "proxy/mark.h"
 #include "proxy/reuse.h"
+#include "proxy/target.h"
 #include "proxy/userkey.h"
 #include "proxy/where.h"
 
@@ -403,12 +404,9 @@ static int make_spec(struct run *r, struct err *e)
 		.token_sha256 = r->token_digest,
 		.state_dir = r->state_dir,
 		.socket_dir = r->socket_dir,
-		.template_name = r->o->template_name,
-		.lease_ms = LEASE_DEFAULT_MS,
-		.network = r->o->network,
-		.keep = r->o->keep,
 		.log_fd = -1,
 	};
+	target_spec(r->o, &r->spec);
 	return r->provider->check(&r->spec, e);
 }
 

@@ -15,11 +15,11 @@
 #include "protocol/base/log.h"
 #include "protocol/limits.h"
 #include "sdk-wrapper/e2b_api.h"
+#include "sdk-wrapper/e2b_build.h"
 #include "sdk-wrapper/envd_process.h"
 #include "sdk-wrapper/envd_put.h"
 #include "sdk-wrapper/http_trace.h"
 
-#define DEFAULT_TEMPLATE "base"
 #define PENDING "create:"
 #define WORKER_PATH "/tmp/farstep-%s/worker"
 #define ROOT_PATH "/tmp/farstep-%s/root"
@@ -72,6 +72,10 @@ struct e2b {
 	char unique[UNIQUE_LEN + 1], host[128];
 	const char *labels[12];
 	struct e2b_create create;
+	struct e2b_fit fit;
+	struct e2b_build *build;	/* of a template of that size */
+	struct e2b_build_spec build_spec;
+	bool was_built;
 	struct e2b_call *call;
 	struct e2b_sandbox made;
 	struct envd *envd;
@@ -131,6 +135,8 @@ static void up_release(struct e2b *s)
 	loop_timer_stop(&s->timer);
 	e2b_cancel(s->call);
 	s->call = NULL;
+	e2b_build_cancel(s->build);
+	s->build = NULL;
 	envd_cancel(s->upload);
 	s->upload = NULL;
 	envd_put_cancel(s->put);
@@ -171,10 +177,15 @@ static int make_unique(char ret[UNIQUE_LEN + 1], struct err *e)
 	return 0;
 }
 
-static void make_create(const struct sandbox_spec *spec, const char *unique, char *host,
-			size_t host_size, const char *labels[12], struct e2b_create *ret)
+static void make_create(const struct sandbox_spec *spec, const struct e2b_fit *fit,
+			const char *unique, char *host, size_t host_size, const char *labels[12],
+			struct e2b_create *ret)
 {
+	uint32_t life_ms = spec->lease_ms;
 	size_t n = 0;
+
+	if (spec->life_ms && spec->life_ms < life_ms)
+		life_ms = spec->life_ms;
 
 	if (gethostname(host, host_size - 1) < 0 || !host[0])
 		snprintf(host, host_size, "unknown");
@@ -194,12 +205,33 @@ static void make_create(const struct sandbox_spec *spec, const char *unique, cha
 		labels[n++] = "yes";
 	}
 	labels[n] = NULL;
-	*ret = (struct e2b_create){ .template_name = spec->template_name ? spec->template_name
-									   : DEFAULT_TEMPLATE,
-				    .timeout_s = (spec->lease_ms + 999) / 1000,
+	*ret = (struct e2b_create){ .template_name = fit->template_name,
+				    .timeout_s = (life_ms + 999) / 1000,
 				    .internet = spec->network,
+				    .hosts = spec->hosts,
 				    .metadata = labels,
 				    .unique = unique };
+}
+
+/* With E2B_DEBUG nothing is created: the sandbox is this machine, as with the official client. */
+static int check_debug(const struct sandbox_spec *spec, struct err *e)
+{
+	const char *what = spec->cpu || spec->memory_mb ? "a size"
+			   : spec->template_name	? "a template"
+			   : spec->hosts		? "a list of hosts"
+							: NULL;
+
+	if (!what)
+		return 0;
+	return err_set(e, ERR_UNSUPPORTED, 0,
+		       "%s: with E2B_DEBUG=true the sandbox is this machine, as it is", what);
+}
+
+int e2b_check(const struct sandbox_spec *spec, struct err *e)
+{
+	struct e2b_fit fit;
+
+	return e2b_fit(spec->template_name, spec->cpu, spec->memory_mb, &fit, e);
 }
 
 int e2b_describe(const struct sandbox_spec *spec, struct buf *out, struct err *e)
@@ -207,11 +239,14 @@ int e2b_describe(const struct sandbox_spec *spec, struct buf *out, struct err *e
 	const char *labels[12];
 	char host[128] = "";
 	struct e2b_create c;
+	struct e2b_fit fit;
 	struct buf body CLEANUP(buf_release);
 	struct jw w;
 
-	make_create(spec, "(made for each request)", host, sizeof(host), labels, &c);
 	buf_init(&body, LIMIT_TEXT);
+	if (e2b_fit(spec->template_name, spec->cpu, spec->memory_mb, &fit, e) < 0)
+		return -1;
+	make_create(spec, &fit, "(made for each request)", host, sizeof(host), labels, &c);
 	if (e2b_create_body(&c, E2B_V2, &body, e) < 0)
 		return -1;
 	jw_init(&w, out);
@@ -220,6 +255,14 @@ int e2b_describe(const struct sandbox_spec *spec, struct buf *out, struct err *e
 	jw_kstr(&w, "request", "POST /v2/sandboxes");
 	jw_key(&w, "body");
 	jw_raw(&w, (const char *)buf_data(&body), buf_len(&body));
+	if (fit.is_sized) {	/* what the template must be, which is checked */
+		jw_kobj(&w, "size");
+		jw_kint(&w, "cpu", fit.size.cpu);
+		jw_kint(&w, "memory_mb", fit.size.memory_mb);
+		jw_kstr(&w, "base", fit.base);
+		jw_kbool(&w, "build_template", spec->build_template);
+		jw_end(&w);
+	}
 	jw_end(&w);
 	return jw_done(&w, e);
 }
@@ -528,6 +571,37 @@ void e2b_package(struct e2b *s, int fd, uint64_t len)
 
 /* 2: it is there */
 
+static void on_sized(void *user, const struct e2b_result *r)
+{
+	struct e2b *s = user;
+	struct e2b_size got = { 0, 0 };
+	struct err e = ERR_INIT;
+
+	s->call = NULL;
+	if (r->failure) {
+		up_failed(s, &r->failure->err);
+		return;
+	}
+	got = (struct e2b_size){ r->sandbox->cpus, r->sandbox->memory_mb };
+	if (e2b_fit_check(&s->fit, &got, &e) < 0) {
+		err_wrap(&e, "sandbox %s", s->made.id);
+		up_failed(s, &e);
+		return;
+	}
+	start_upload(s);
+}
+
+/* The answer to create does not say it. */
+static void ask_size(struct e2b *s)
+{
+	struct e2b_end end = { left_ms(s), on_sized, s };
+	struct err e = ERR_INIT;
+
+	s->call = e2b_get(s->api, s->made.id, &end, &e);
+	if (!s->call)
+		up_failed(s, &e);
+}
+
 static void sandbox_is_there(struct e2b *s)
 {
 	struct err e = ERR_INIT;
@@ -544,7 +618,64 @@ static void sandbox_is_there(struct e2b *s)
 		up_failed(s, &e);
 		return;
 	}
-	start_upload(s);
+	if (s->fit.is_sized)
+		ask_size(s);
+	else
+		start_upload(s);
+}
+
+static void on_created(void *user, const struct e2b_result *r);
+
+static void on_build_line(void *user, const char *line)
+{
+	struct e2b *s = user;
+
+	log_info("template %s: %s", s->fit.template_name, line);
+}
+
+static void on_built(void *user, const struct err *err)
+{
+	struct e2b *s = user;
+	struct e2b_end end = { 0, on_created, s };
+	struct err e = ERR_INIT;
+
+	s->build = NULL;
+	if (err) {
+		s->ret->id[0] = 0;
+		up_failed(s, err);
+		return;
+	}
+	/* That took its own time. */
+	s->until_ns += now_ns() - s->step_ns;
+	s->step_ns = now_ns();
+	end.deadline_ms = left_ms(s);
+	s->call = e2b_create(s->api, &s->create, NULL, &end, &e);
+	if (!s->call)
+		up_failed(s, &e);
+}
+
+/* Of the size that was asked for.  There is nothing then. */
+static void template_is_missing(struct e2b *s)
+{
+	const struct e2b_build_hooks hooks = { s, on_build_line, on_built };
+	struct err e = ERR_INIT;
+
+	if (!s->spec->build_template) {
+		e2b_fit_missing(&s->fit, &e);
+	} else {
+		log_warn("template %s: there is none yet; building it, which takes minutes",
+			 s->fit.template_name);
+		s->was_built = true;
+		s->build_spec = (struct e2b_build_spec){ .name = s->fit.template_name,
+							 .size = s->fit.size,
+							 .from_template = s->fit.base };
+		s->build = e2b_build_start(s->loop, s->http, s->api, &s->build_spec, E2B_BUILD_MS,
+					   &hooks, &e);
+		if (s->build)
+			return;
+	}
+	s->ret->id[0] = 0;
+	up_failed(s, &e);
 }
 
 static void on_asked_for(void *user)
@@ -560,6 +691,10 @@ static void on_created(void *user, const struct e2b_result *r)
 	struct e2b *s = user;
 
 	s->call = NULL;
+	if (r->failure && r->failure->class == FAIL_TEMPLATE && s->fit.is_sized && !s->was_built) {
+		template_is_missing(s);
+		return;
+	}
 	if (r->failure) {
 		/* Nothing was made: nothing is to be destroyed. */
 		if (r->failure->err.admitted == ADMITTED_NO)
@@ -599,15 +734,18 @@ int e2b_up(struct e2b *s, const struct sandbox_spec *spec, struct sandbox *ret,
 	s->hooks = *hooks;
 	s->step_ns = now_ns();
 	s->until_ns = s->step_ns + (uint64_t)deadline_ms * 1000000;
-	s->uploading = s->has_made = s->is_up = false;
+	s->uploading = s->has_made = s->is_up = s->was_built = false;
 	s->said_len = 0;
 	s->starts = 0;
 	*ret = (struct sandbox){ .provider = "e2b", .network = spec->network };
 	snprintf(ret->run, sizeof(ret->run), "%s", spec->run);
 	if (open_worker(s, e) < 0 || make_unique(s->unique, e) < 0)
 		goto fail;
-	make_create(spec, s->unique, s->host, sizeof(s->host), s->labels, &s->create);
-	if (s->env.debug) {	/* the sandbox is this machine, as with the official client */
+	if (e2b_fit(spec->template_name, spec->cpu, spec->memory_mb, &s->fit, e) < 0 ||
+	    (s->env.debug && check_debug(spec, e) < 0))
+		goto fail;
+	make_create(spec, &s->fit, s->unique, s->host, sizeof(s->host), s->labels, &s->create);
+	if (s->env.debug) {
 		s->made = (struct e2b_sandbox){ .id = DEBUG_SANDBOX, .envd_version = DEBUG_ENVD };
 		if (loop_timer_start(s->loop, &s->timer, 0, on_debug_timer, e) < 0)
 			goto fail;

@@ -57,6 +57,9 @@ int e2b_find(struct e2b *s, const char *key_id, uint32_t deadline_ms,
 #define E2B_LABEL_NETWORK "farstep_network"	/* on, off */
 #define E2B_LABEL_KEEP "farstep_keep"		/* yes, or absent */
 
+/* What of a spec it cannot do. */
+int e2b_check(const struct sandbox_spec *spec, struct err *e);
+
 /* Ends it.  "Already gone" is success. */
 int e2b_destroy(const struct sandbox *s, int deadline_ms, struct err *e);
 

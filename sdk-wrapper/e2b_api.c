@@ -13,7 +13,6 @@
 #include "protocol/limits.h"
 #include "sdk-wrapper/breaker.h"
 #include "sdk-wrapper/bucket.h"
-#include "sdk-wrapper/retry.h"
 
 enum {
 	CALLS_PER_SECOND = 10,	/* far below what the service allows, above what a run needs */
@@ -70,6 +69,7 @@ struct e2b_call {
 	struct e2b_api *api;
 	struct e2b_call *next, **at;
 	const struct op *op;
+	struct op own;	/* of e2b_request */
 	struct e2b_end end;
 	struct buf path, body;
 	unsigned attempt;
@@ -160,17 +160,17 @@ void e2b_api_free(struct e2b_api *a)
 
 static void on_timer(struct loop_timer *t);
 
-static struct e2b_call *call_new(struct e2b_api *a, enum op_id op, const struct e2b_end *end,
-				 struct err *e)
+static struct e2b_call *call_new_of(struct e2b_api *a, const struct op *op,
+				    const struct e2b_end *end, struct err *e)
 {
 	struct e2b_call *c = calloc(1, sizeof(*c));
 
 	if (!c) {
-		err_set(e, ERR_NO_MEMORY, 0, "%s", ops[op].name);
+		err_set(e, ERR_NO_MEMORY, 0, "%s", op->name);
 		return NULL;
 	}
 	c->api = a;
-	c->op = &ops[op];
+	c->op = op;
 	c->end = *end;
 	c->until_ns = now_ns() + (uint64_t)end->deadline_ms * 1000000;
 	buf_init(&c->path, LIMIT_DATA);
@@ -182,6 +182,12 @@ static struct e2b_call *call_new(struct e2b_api *a, enum op_id op, const struct 
 		c->next->at = &c->next;
 	a->calls = c;
 	return c;
+}
+
+static struct e2b_call *call_new(struct e2b_api *a, enum op_id op, const struct e2b_end *end,
+				 struct err *e)
+{
+	return call_new_of(a, &ops[op], end, e);
 }
 
 /* It is prepared, r says whether: it begins with the loop's next round. */
@@ -638,6 +644,22 @@ struct e2b_call *e2b_create(struct e2b_api *a, const struct e2b_create *spec,
 	c->spec = spec;
 	c->on_asked = on_asked;
 	return call_begin(c, buf_puts(&c->path, "/sandboxes", e), e);
+}
+
+struct e2b_call *e2b_request(struct e2b_api *a, const struct e2b_request *r,
+			     const struct e2b_end *end, struct err *e)
+{
+	const struct op op = { .name = r->name, .method = r->method, .kind = r->kind,
+			       .request_ms = SLOW_MS };
+	struct e2b_call *c = call_new_of(a, &op, end, e);
+
+	if (!c)
+		return NULL;
+	c->own = op;
+	c->op = &c->own;
+	if (r->body && buf_puts(&c->body, r->body, e) < 0)
+		return call_begin(c, -1, e);
+	return call_begin(c, buf_puts(&c->path, r->path, e), e);
 }
 
 /* /sandboxes/ID and what follows it */

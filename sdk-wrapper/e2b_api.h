@@ -18,6 +18,7 @@
 #include "sdk-wrapper/e2b_wire.h"
 #include "sdk-wrapper/failure.h"
 #include "sdk-wrapper/http.h"
+#include "sdk-wrapper/retry.h"
 
 struct e2b_api;
 struct e2b_call;
@@ -43,6 +44,16 @@ void e2b_api_free(struct e2b_api *a);
 void e2b_cancel(struct e2b_call *c);	/* NULL is fine */
 
 /* NULL: it could not be prepared.  Strings are copied, unless said otherwise. */
+
+/* Any other call, such as those for templates. */
+struct e2b_request {
+	const char *name;	/* "build template"; borrowed until on_done, like method */
+	const char *method;
+	const char *path, *body;	/* body NULL: none; both copied */
+	enum retry_kind kind;	/* not RETRY_CREATE */
+};
+struct e2b_call *e2b_request(struct e2b_api *a, const struct e2b_request *r,
+			     const struct e2b_end *end, struct err *e);
 
 /* *spec is borrowed until on_done.  on_asked (may be NULL), with the user of `end`: the first
  * request is on its way, and the service at work. */

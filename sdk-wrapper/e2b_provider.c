@@ -30,6 +30,7 @@ struct kept {
 	struct e2b *looking;	/* one thing at a time: two of them */
 	char id[128];
 	uint32_t lease_ms;
+	uint64_t until_ns;	/* no longer; 0: on and on */
 	struct sandbox *ret;	/* while it is made */
 	struct make_hooks hooks;
 	struct loop_timer renew;
@@ -91,9 +92,15 @@ static void on_renewed(void *user, const struct err *err)
 static void on_renew(struct loop_timer *t)
 {
 	struct kept *k = (struct kept *)((char *)t - offsetof(struct kept, renew));
+	uint64_t now = now_ns();
+	uint32_t ms = k->lease_ms;
 	struct err e = ERR_INIT;
 
-	if (e2b_extend(k->making, k->id, k->lease_ms, RENEW_MS, on_renewed, k, &e) < 0)
+	if (k->until_ns && now + ms * UINT64_C(1000000) > k->until_ns)
+		ms = now < k->until_ns ? (uint32_t)((k->until_ns - now) / 1000000) : 0;
+	if (ms < 1000)	/* it has had its time */
+		return;
+	if (e2b_extend(k->making, k->id, ms, RENEW_MS, on_renewed, k, &e) < 0)
 		on_renewed(k, &e);
 }
 
@@ -148,6 +155,7 @@ static void *e2b_make(struct loop *l, const struct sandbox_spec *spec, struct sa
 	k->hooks = *hooks;
 	k->ret = ret;
 	k->lease_ms = spec->lease_ms;
+	k->until_ns = spec->life_ms ? now_ns() + spec->life_ms * UINT64_C(1000000) : 0;
 	if (e2b_up(k->making, spec, ret, MAKE_MS, &mine, e) == 0)
 		return k;
 	let_go(k);
@@ -203,7 +211,7 @@ static int check(const struct sandbox_spec *spec, struct err *e)
 	if (stat(spec->worker_path, &st) < 0 || !S_ISREG(st.st_mode))
 		return err_set(e, ERR_PROVIDER, 0, "worker program '%s': no file",
 			       spec->worker_path);
-	return 0;
+	return e2b_check(spec, e);
 }
 
 const struct provider provider_e2b = {

@@ -10,6 +10,21 @@
 #include "protocol/limits.h"
 #include "sdk-wrapper/http.h"
 
+/* Without `network` it stays closed, so that a server which does not know it opens nothing.  It
+ * wants both lists: what is allowed goes before what is denied. */
+static void put_hosts(struct jw *w, const char *const *hosts)
+{
+	jw_kobj(w, "network");
+	jw_karr(w, "allowOut");
+	for (; *hosts; hosts++)
+		jw_str(w, *hosts);
+	jw_end(w);
+	jw_karr(w, "denyOut");
+	jw_str(w, "0.0.0.0/0");
+	jw_end(w);
+	jw_end(w);
+}
+
 int e2b_create_body(const struct e2b_create *c, enum e2b_version v, struct buf *out, struct err *e)
 {
 	struct jw w;
@@ -21,6 +36,8 @@ int e2b_create_body(const struct e2b_create *c, enum e2b_version v, struct buf *
 	if (v == E2B_V1)
 		jw_kbool(&w, "secure", true);	/* v2 has nothing else */
 	jw_kbool(&w, "allow_internet_access", c->internet);
+	if (!c->internet && c->hosts && *c->hosts)
+		put_hosts(&w, c->hosts);
 	jw_kobj(&w, "metadata");
 	for (e2b_metadata m = c->metadata; m && *m; m += 2)
 		jw_kstr(&w, m[0], m[1]);

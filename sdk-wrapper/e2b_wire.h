@@ -21,6 +21,7 @@ struct e2b_create {
 	bool internet;
 	e2b_metadata metadata;
 	const char *unique;	/* of this create alone; goes into the metadata as E2B_UNIQUE */
+	const char *const *hosts;	/* without internet: but these (egress.h); or NULL */
 };
 
 #define E2B_UNIQUE "farstep_create"

@@ -24,6 +24,19 @@ int here_check(const struct sandbox_spec *spec, const char *target, struct err *
 		return err_set(e, ERR_UNSUPPORTED, 0,
 			       "target '%s' has no templates (--template %s)", target,
 			       spec->template_name);
+	if (spec->cpu || spec->memory_mb)
+		return err_set(e, ERR_UNSUPPORTED, 0,
+			       "target '%s' has the size of this machine (%s): a step's limits are "
+			       "in the pipeline file",
+			       target, spec->cpu ? "--cpu" : "--memory");
+	if (spec->build_template)
+		return err_set(e, ERR_UNSUPPORTED, 0,
+			       "target '%s' has no templates (--build-template)", target);
+	if (spec->hosts)
+		return err_set(e, ERR_UNSUPPORTED, 0,
+			       "target '%s' knows the network off and on, but no hosts (--network "
+			       "%s%s)",
+			       target, spec->hosts[0], spec->hosts[1] ? ",..." : "");
 	if (stat(spec->worker_path, &st) == 0 && !S_ISREG(st.st_mode))
 		return err_set(e, ERR_PROVIDER, 0, "worker program '%s': no file",
 			       spec->worker_path);

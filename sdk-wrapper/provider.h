@@ -30,7 +30,11 @@ struct sandbox_spec {
 	const char *socket_dir;		/* 0700 directory with a short path: unix sockets */
 	const char *template_name;	/* NULL: default */
 	uint32_t lease_ms;
+	uint32_t life_ms;		/* of the whole run; 0: as long as the lease is renewed */
 	bool network;			/* false: off */
+	const char *const *hosts;	/* off but for these (egress.h); NULL: none */
+	uint32_t cpu, memory_mb;	/* 0: the template's */
+	bool build_template;		/* one of that size may be built when there is none */
 	bool keep;
 	int log_fd;			/* where the worker's standard error goes; -1: nowhere */
 };

@@ -27,6 +27,7 @@
 #include "proxy/rundir.h"
 #include "proxy/stdin_source.h"
 #include "proxy/step_run.h"
+#include "proxy/target.h"
 #include "proxy/userkey.h"
 #include "proxy/where.h"
 #include "sdk-wrapper/provider.h"
@@ -321,12 +322,9 @@ static int create(struct exec *x, const uint8_t *user_key, struct err *e)
 		.token_sha256 = x->token_digest,
 		.state_dir = x->state_dir,
 		.socket_dir = x->dir,
-		.template_name = x->o->template_name,
-		.lease_ms = LEASE_DEFAULT_MS,
-		.network = x->o->network,
-		.keep = x->o->keep,
 		.log_fd = x->o->verbose > 0 ? 2 : x->log_fd,
 	};
+	target_spec(x->o, &x->spec);
 	if (x->provider->check(&x->spec, e) < 0 || mark_make(x->dir, &x->mark, e) < 0)
 		return -1;
 	if (x->provider->make) {

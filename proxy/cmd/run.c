@@ -16,6 +16,7 @@
 #include "proxy/cmd/cmd.h"
 #include "proxy/out.h"
 #include "proxy/run.h"
+#include "proxy/target.h"
 #include "proxy/verify.h"
 #include "proxy/where.h"
 
@@ -86,10 +87,6 @@ static int describe_sandbox(const struct options *o, struct jw *w, struct err *e
 		                     .key_id = "KEY",
 		                     .state_dir = "/RUN_DIR/sandbox",
 		                     .socket_dir = "/RUNTIME_DIR/RUN",
-		                     .template_name = o->template_name,
-		                     .lease_ms = LEASE_DEFAULT_MS,
-		                     .network = o->network,
-		                     .keep = o->keep,
 		                     .log_fd = -1 };
 	char worker[1024], zeros[SHA256_HEX];
 	struct buf b;
@@ -107,6 +104,7 @@ static int describe_sandbox(const struct options *o, struct jw *w, struct err *e
 	memset(zeros, '0', sizeof(zeros) - 1); /* stands for the digest of a token not made yet */
 	zeros[sizeof(zeros) - 1] = 0;
 	spec.worker_path = worker;
+	target_spec(o, &spec);
 	spec.token_sha256 = zeros;
 	buf_init(&b, LIMIT_TEXT);
 	r = p->check(&spec, e);

@@ -66,7 +66,8 @@ static int no_variables(void **state)
 
 #define MAKES "run execute exec "
 #define SEES  "run execute attach "
-#define ALL_  "run prepare execute collect attach cancel ps status exec verify doctor sandboxes "
+#define ALL_  "run prepare execute collect attach cancel ps status exec verify doctor sandboxes " \
+	      "template "
 
 static const struct {
 	const char *option, *by;
@@ -77,6 +78,16 @@ static const struct {
 	{ "--e2b-timeout 10", MAKES },
 	{ "--network off", MAKES },
 	{ "--network=on", MAKES },
+	{ "--network a.example,10.0.0.0/8", MAKES },
+	{ "--template x", MAKES },
+	{ "--e2b-template x", MAKES },
+	{ "--cpu 2", MAKES "template " },
+	{ "--e2b-cpu 2", MAKES "template " },
+	{ "--memory 4", MAKES "template " },
+	{ "--e2b-mem 4", MAKES "template " },
+	{ "--cpu 2 --build-template", MAKES },
+	{ "--strict", MAKES },
+	{ "--e2b", MAKES },
 	{ "--env A=b", MAKES },
 	{ "--e2b-env A=b", MAKES },
 	{ "--env-from vars", MAKES },
@@ -94,8 +105,8 @@ static const struct {
 	{ "--sandbox local-r-1", MAKES },
 	{ "--e2b", MAKES },
 	{ "--template t", MAKES },
-	{ "--json", SEES "collect cancel ps status verify sandboxes " },
-	{ "--dry-run", "run sandboxes " },
+	{ "--json", SEES "collect cancel ps status verify sandboxes template " },
+	{ "--dry-run", "run sandboxes template " },
 	{ "--all", "sandboxes " },
 	{ "--older-than 2h", "sandboxes " },
 	{ "--force", "attach " },
@@ -122,7 +133,8 @@ TEST(every_option_is_taken_by_its_commands_and_by_no_other)
 {
 	static const char *const all[] = { "run",    "prepare", "execute", "collect",
 		                           "attach", "cancel",  "ps",      "status",
-		                           "exec",   "verify",  "doctor",  "sandboxes" };
+		                           "exec",   "verify",  "doctor",  "sandboxes",
+		                           "template" };
 	struct err e = ERR_INIT;
 	struct line l;
 	char words[200];
@@ -143,9 +155,8 @@ TEST(every_option_is_taken_by_its_commands_and_by_no_other)
 TEST(what_is_not_built_is_refused_by_name_with_exit_10)
 {
 	static const char *const rows[] = {
-		"run --cpu 2",     "run --e2b-cpu 2",    "run --memory 4",
-		"run --e2b-mem 4",
-		"run --set a=b",   "exec -t",
+		"run --set a=b",
+		"exec -t",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
@@ -154,8 +165,6 @@ TEST(what_is_not_built_is_refused_by_name_with_exit_10)
 	assert_refused("run --target docker", ERR_UNSUPPORTED,
 	               "target docker: not built yet; there are local, native, e2b, unix:PATH, "
 	               "ws://HOST:PORT, wss://HOST[:PORT]");
-	assert_refused("run --network a.example", ERR_UNSUPPORTED,
-	               "--network 'a.example': host lists are not built yet; want off or on");
 	assert_int_equal(err_exit(ERR_UNSUPPORTED), 10);
 }
 
@@ -311,8 +320,6 @@ TEST(wrong_values_are_told)
 	assert_refused("run --out --json", ERR_USAGE, "--out needs DIR");
 	assert_refused("run --env A", ERR_USAGE, "--env 'A': want NAME=VALUE");
 	assert_refused("run --env =b", ERR_USAGE, "'' is no name of a variable");
-	assert_refused("run --pass-env ABSENT", ERR_USAGE,
-	               "--pass-env ABSENT: the variable is not set");
 	assert_refused("run --secret ABSENT", ERR_USAGE,
 	               "--secret ABSENT: the variable is not set");
 }
@@ -330,7 +337,139 @@ TEST(a_network_that_cannot_be_kept_away_is_refused)
 	options_release(&l.o);
 }
 
+/* --- size, template, network --- */
+
+TEST(a_size_is_processors_and_gibibytes)
+{
+	struct line l;
+
+	accept(&l, "run --e2b --e2b-cpu 4 --e2b-mem=0.5 --e2b-template x");
+	assert_string_equal(l.o.target, "e2b");
+	assert_int_equal(l.o.cpu, 4);
+	assert_int_equal(l.o.memory_mb, 512);
+	assert_string_equal(l.o.template_name, "x");
+	options_release(&l.o);
+	accept(&l, "run --cpu 1 --memory 8");
+	assert_int_equal(l.o.memory_mb, 8192);
+	options_release(&l.o);
+	accept(&l, "run --memory 1.001953125");
+	assert_int_equal(l.o.memory_mb, 1026);
+	options_release(&l.o);
+}
+
+TEST(a_bad_number_is_a_mistake_of_the_command_line)
+{
+	static const char *const cpus[] = { "0", "-1", "two", "1.5", "", "1025", "4x", "0x4" };
+	static const char *const sizes[] = { "0", "-4", "4G", "1e3", ".", "4.", ".5", "nan", "inf",
+		                             "0x4", "", "16385", "99999999999999999999" };
+	char words[80];
+
+	for (size_t i = 0; i < ARRAY_LEN(cpus); i++) {
+		snprintf(words, sizeof(words), "run --e2b-cpu=%s", cpus[i]);
+		assert_refused(words, ERR_USAGE, NULL);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+		snprintf(words, sizeof(words), "run --e2b-mem=%s", sizes[i]);
+		assert_refused(words, ERR_USAGE, NULL);
+	}
+	assert_int_equal(err_exit(ERR_USAGE), 2);
+	assert_refused("run --cpu two", ERR_USAGE, "--cpu 'two': want a number from 1 to 1024");
+	assert_refused("run --memory 4G", ERR_USAGE,
+	               "--memory '4G': want GiB, a number like 4 or 0.5, up to 16384");
+	assert_refused("run --memory 0.3", ERR_USAGE,
+	               "--memory '0.3': that is 307.200 MiB, want whole ones; the nearest is "
+	               "0.299804688");
+}
+
+TEST(the_last_word_on_the_network_counts)
+{
+	struct line l;
+
+	accept(&l, "run --network a.example,*.b.example");
+	assert_false(l.o.network || l.o.network_off);
+	assert_string_equal(l.o.hosts[1], "*.b.example");
+	options_release(&l.o);
+	accept(&l, "run --network a.example --network on");
+	assert_true(l.o.network);
+	assert_null(l.o.hosts);
+	options_release(&l.o);
+	accept(&l, "run --network on --network a.example --network b.example");
+	assert_false(l.o.network);
+	assert_string_equal(l.o.hosts[0], "b.example");
+	assert_null(l.o.hosts[1]);
+	options_release(&l.o);
+	accept(&l, "run --e2b --network off");
+	assert_true(l.o.network_off);
+	options_release(&l.o);
+	assert_refused("run --network https://a.example", ERR_USAGE, NULL);
+}
+
+TEST(a_worker_that_runs_already_cannot_be_given_what_only_its_maker_can)
+{
+	static const char *const rows[] = { "--template x", "--cpu 2", "--memory 2", "--network on",
+		                            "--network a.example" };
+	char words[100];
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		snprintf(words, sizeof(words), "run --target unix:/s %s", rows[i]);
+		assert_refused(words, ERR_UNSUPPORTED, NULL);
+		snprintf(words, sizeof(words), "exec --target wss://h %s -- true", rows[i]);
+		assert_refused(words, ERR_UNSUPPORTED, NULL);
+	}
+	assert_refused("run --target unix:/s --cpu 2", ERR_UNSUPPORTED,
+	               "--cpu: target unix:/s is a worker that runs already");
+}
+
+TEST(a_template_is_built_of_a_size)
+{
+	assert_refused("run --e2b --build-template", ERR_USAGE,
+	               "--build-template: of which size? It goes with --cpu or --memory");
+}
+
 /* --- variables --- */
+
+TEST(a_variable_that_is_not_set_is_noted_or_strictly_an_error)
+{
+	struct line l;
+
+	accept(&l, "run --e2b-pass-env ABSENT --pass-env PASSED");
+	assert_int_equal(l.o.n_env, 1);
+	assert_int_equal(l.o.n_missing, 1);
+	assert_string_equal(l.o.missing[0], "ABSENT");
+	options_release(&l.o);
+	assert_refused("run --pass-env ABSENT --strict", ERR_USAGE,
+	               "--pass-env ABSENT: the variable is not set");
+	assert_refused("run --strict --e2b-pass-env ABSENT", ERR_USAGE, NULL);
+	accept(&l, "run --strict --pass-env PASSED");
+	options_release(&l.o);
+}
+
+TEST(each_e2b_spelling_does_the_same)
+{
+	static const char *const pairs[][2] = {
+		{ "run --env A=b=c --env D=", "run --e2b-env A=b=c --e2b-env D=" },
+		{ "run --env-from vars", "run --e2b-env-from vars" },
+		{ "run --pass-env PASSED", "run --e2b-pass-env PASSED" },
+	};
+	struct err e = ERR_INIT;
+
+	assert_ok(fs_write(AT_FDCWD, "vars", "X=y=z\nPASSED=other\n", 20, 0600, false, &e), &e);
+	for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
+		struct line plain, e2b;
+
+		accept(&plain, pairs[i][0]);
+		accept(&e2b, pairs[i][1]);
+		assert_true(plain.o.n_env > 0);
+		assert_int_equal(plain.o.n_env, e2b.o.n_env);
+		for (size_t k = 0; k < plain.o.n_env; k++) {
+			assert_string_equal(plain.o.env[k].name, e2b.o.env[k].name);
+			assert_string_equal(plain.o.env[k].value, e2b.o.env[k].value);
+			assert_int_equal(plain.o.env[k].secret, e2b.o.env[k].secret);
+		}
+		options_release(&plain.o);
+		options_release(&e2b.o);
+	}
+}
 
 TEST(variables_come_in_their_order_and_secrets_are_marked)
 {
@@ -574,6 +713,16 @@ int main(void)
 		test(an_unknown_target_names_the_valid_ones),
 		test(wrong_values_are_told),
 		test(a_network_that_cannot_be_kept_away_is_refused),
+		test(a_size_is_processors_and_gibibytes),
+		{ "a_bad_number_is_a_mistake_of_the_command_line [R71]",
+		  a_bad_number_is_a_mistake_of_the_command_line, no_variables, NULL, NULL },
+		test(the_last_word_on_the_network_counts),
+		test(a_worker_that_runs_already_cannot_be_given_what_only_its_maker_can),
+		test(a_template_is_built_of_a_size),
+		{ "a_variable_that_is_not_set_is_noted_or_strictly_an_error [R76]",
+		  a_variable_that_is_not_set_is_noted_or_strictly_an_error, no_variables, NULL,
+		  NULL },
+		test(each_e2b_spelling_does_the_same),
 		test(variables_come_in_their_order_and_secrets_are_marked),
 		test(values_given_on_the_command_line_are_taken_out_of_it),
 		test(a_file_of_variables_is_read),

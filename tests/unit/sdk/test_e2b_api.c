@@ -103,7 +103,7 @@ static struct e2b_end end_at(struct got *g, uint32_t deadline_ms)
 }
 
 static const char *const labels[] = { "farstep_run", "r1", NULL };
-static const struct e2b_create spec = { "base", 300, true, labels, "u1" };
+static const struct e2b_create spec = { "base", 300, true, labels, "u1", NULL };
 
 static void create(struct client *c, struct got *g, uint32_t deadline_ms)
 {

@@ -130,7 +130,7 @@ static const char *const labels[] = { "farstep_run", "r1", NULL };
 
 TEST(the_create_bodies_are_these_bytes)
 {
-	struct e2b_create c = { "base", 300, true, labels, "c\"1" };
+	struct e2b_create c = { "base", 300, true, labels, "c\"1", NULL };
 	struct buf b CLEANUP(buf_release);
 	struct err e = ERR_INIT;
 
@@ -148,6 +148,34 @@ TEST(the_create_bodies_are_these_bytes)
 		buf_cstr(&b, NULL),
 		"{\"templateID\":\"base\",\"timeout\":300,\"secure\":true,"
 		"\"allow_internet_access\":false,\"metadata\":{\"farstep_create\":\"c\\\"1\"}}");
+}
+
+TEST(the_network_is_closed_unless_asked_for_and_hosts_are_openings_in_it)
+{
+	static const char *const hosts[] = { "*.example.org", "10.1.0.0/16", NULL };
+	struct e2b_create c = { "base", 300, false, NULL, "c1", hosts };
+	struct buf b CLEANUP(buf_release);
+	struct err e = ERR_INIT;
+
+	buf_init(&b, 4096);
+	assert_ok(e2b_create_body(&c, E2B_V2, &b, &e), &e);
+	assert_string_equal(buf_cstr(&b, NULL),
+			    "{\"templateID\":\"base\",\"timeout\":300,"
+			    "\"allow_internet_access\":false,"
+			    "\"network\":{\"allowOut\":[\"*.example.org\",\"10.1.0.0/16\"],"
+			    "\"denyOut\":[\"0.0.0.0/0\"]},"
+			    "\"metadata\":{\"farstep_create\":\"c1\"}}");
+	buf_reset(&b);
+	c.internet = true;	/* then a list would take away */
+	assert_ok(e2b_create_body(&c, E2B_V2, &b, &e), &e);
+	assert_null(strstr(buf_cstr(&b, NULL), "network"));
+	buf_reset(&b);
+	c = (struct e2b_create){ "base", 300, false, NULL, "c1", NULL };
+	assert_ok(e2b_create_body(&c, E2B_V2, &b, &e), &e);
+	assert_string_equal(buf_cstr(&b, NULL),
+			    "{\"templateID\":\"base\",\"timeout\":300,"
+			    "\"allow_internet_access\":false,"
+			    "\"metadata\":{\"farstep_create\":\"c1\"}}");
 }
 
 TEST(metadata_filters_are_encoded_three_times)
@@ -306,6 +334,8 @@ int main(void)
 		cmocka_unit_test(debug_means_this_machine_and_needs_no_key),
 		cmocka_unit_test(keys_and_urls_that_cannot_be_right_are_named),
 		unit_test_of_row(the_create_bodies_are_these_bytes, 33),
+		unit_test_of_row(
+			the_network_is_closed_unless_asked_for_and_hosts_are_openings_in_it, 146),
 		cmocka_unit_test(metadata_filters_are_encoded_three_times),
 		cmocka_unit_test(a_filter_that_the_server_would_refuse_is_refused_here),
 		cmocka_unit_test(the_next_page_is_asked_for_with_the_token_that_came),
