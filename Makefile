@@ -274,6 +274,8 @@ install: all
 	install $(O)/farstep-worker $(DESTDIR)$(PREFIX)/lib/farstep/
 	install -m 644 $(O)/libfarstep.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 644 proxy/farstep.h $(DESTDIR)$(PREFIX)/include/
+	set -e; for f in $(wildcard templates/*/template.yaml templates/*/Dockerfile); do \
+		install -D -m 644 -T $$f $(DESTDIR)$(PREFIX)/share/farstep/$$f; done
 	set -e; for page in $(wildcard docs/man/*.[1-8]); do \
 		install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
 
