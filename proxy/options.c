@@ -10,6 +10,7 @@
 #include "protocol/base/fs.h"
 #include "protocol/base/hash.h"
 #include "protocol/limits.h"
+#include "proxy/config_file.h"
 #include "proxy/duration.h"
 #include "proxy/plan.h"
 #include "sdk-wrapper/egress.h"
@@ -134,6 +135,7 @@ static const struct option_row {
 	{ "--log-format", NULL, "FORMAT", ALL, FORMAT, 0, "text or json" },
 #undef AT
 };
+_Static_assert(ARRAY_LEN(rows) <= 64, "rows of `given`");
 
 static const struct {
 	const char *name;
@@ -445,6 +447,7 @@ static int take_option(struct options *o, const char *command, char **argv, int 
 		value = argv[1];
 		used = 2;
 	}
+	o->given |= UINT64_C(1) << (r - rows);
 	return set(o, r, value, e) < 0 ? -1 : used;
 }
 
@@ -485,7 +488,39 @@ static int complete_install(struct options *o, const char *command, struct err *
 	return 0;
 }
 
-/* What no option said: from the environment, else the default. */
+static int set_configured(struct options *o, const struct option_row *r, bool is_e2b, struct err *e)
+{
+	const struct config_value *v = config_file_get(o->config, r->name, is_e2b);
+
+	if (!v || (o->given & UINT64_C(1) << (r - rows)))
+		return 0;
+	return set(o, r, v->value, e) < 0 ? err_wrap(e, CONFIG_FILE ":%d", v->line) : 0;
+}
+
+/* What neither option nor environment said: from farstep.yaml.  The target first, because others
+ * follow from it. */
+static int read_config(struct options *o, struct err *e)
+{
+	struct err mine = ERR_INIT;
+	bool is_e2b;
+
+	o->config = config_file_load(CONFIG_FILE, &mine);
+	if (mine.code) {
+		*e = mine;
+		return -1;
+	}
+	if (!o->target && set_configured(o, find("--target", 8), false, e) < 0)
+		return -1;
+	is_e2b = o->target && strcmp(o->target, "e2b") == 0;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (rows[i].kind != TARGET_NAME && set_configured(o, &rows[i], is_e2b, e) < 0)
+			return -1;
+	if (is_e2b && o->template_name)
+		o->template_name = config_file_template(o->config, o->template_name);
+	return 0;
+}
+
+/* What no option said: from the environment, from farstep.yaml, else the default. */
 static int complete(struct options *o, const char *command, struct err *e)
 {
 	const char *target = variable("FARSTEP_TARGET"), *level = variable("FARSTEP_LOG_LEVEL");
@@ -495,6 +530,8 @@ static int complete(struct options *o, const char *command, struct err *e)
 		o->target = provider_of_id(o->sandbox);
 	if (!o->target && target && (bit_of(command) & TARGET) && set_target(o, target, e) < 0)
 		return err_wrap(e, "FARSTEP_TARGET");
+	if ((bit_of(command) & TARGET) && read_config(o, e) < 0)
+		return -1;
 	if (!o->target)
 		o->target = "local";
 	if (complete_install(o, command, e) < 0)
@@ -615,6 +652,7 @@ void options_release(struct options *o)
 	free(o->env);
 	free(o->missing);
 	free(o->hosts);
+	config_file_free(o->config);
 	free(o->args);
 	memset(o, 0, sizeof(*o));
 }

@@ -48,14 +48,17 @@ struct options {
 	enum log_level log_level;
 	bool level_named; /* by --log-level */
 	bool log_json;
+	uint64_t given;             /* rows of the table that the command line has */
+	struct config_file *config; /* farstep.yaml; NULL: none */
 	/* what is left */
 	char **args;
 	int n_args;
 };
 
-/* argv[0] is the command's name.  Also reads the environment (FARSTEP_TARGET ...), where the
- * option was not given.  Takes secrets out of argv (overwrites --env values).  ERR_USAGE with
- * the nearest valid name; ERR_UNSUPPORTED for what is not built yet. */
+/* argv[0] is the command's name.  Where the option was not given, also reads the environment
+ * (FARSTEP_TARGET ...) and then farstep.yaml (config_file.h).  Takes secrets out of argv
+ * (overwrites --env values).  ERR_USAGE with the nearest valid name; ERR_UNSUPPORTED for what is not built
+ * yet. */
 int options_parse(struct options *o, const char *command, int argc, char **argv, struct err *e);
 void options_release(struct options *o); /* wipes values */
 

@@ -114,7 +114,7 @@ check_libraries() {
 		archive\.h (unpack|package)\.c
 		archive_entry\.h (unpack|package)\.c
 		cJSON\.h protocol/base/json[a-z_]*\.[ch]
-		yaml\.h (yaml|yaml_json|plan|plan_needs|requirements|plan_requirements|template)\.c|osiris\.h
+		yaml\.h (yaml|yaml_json|plan|plan_needs|requirements|plan_requirements|template|config_file)\.c|osiris\.h
 		microhttpd\.h mocks/e2b/http\.c
 		zlib\.h mocks/e2b/gzip\.c
 	END

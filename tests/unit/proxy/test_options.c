@@ -565,6 +565,71 @@ TEST(an_option_counts_more_than_the_environment_and_that_more_than_the_default)
 	options_release(&l.o);
 }
 
+static void config_is(const char *text)
+{
+	struct err e = ERR_INIT;
+
+	assert_ok(fs_write(AT_FDCWD, "farstep.yaml", text, strlen(text), 0600, false, &e), &e);
+}
+
+static int no_config(void **state)
+{
+	(void)state;
+	unlink("farstep.yaml");
+	unsetenv("FARSTEP_TARGET");
+	return 0;
+}
+
+TEST(farstep_yaml_counts_after_options_and_environment)
+{
+	struct line l;
+
+	config_is("target: e2b\ntimeout: 900\n"
+	          "e2b: {template: python, cpu: 4, memory: 8, network: [a.example],\n"
+	          "      templates: {python: team/py}}\n");
+	accept(&l, "run p");
+	assert_string_equal(l.o.target, "e2b");
+	assert_string_equal(l.o.template_name, "team/py");
+	assert_int_equal(l.o.timeout_s, 900);
+	assert_int_equal(l.o.cpu, 4);
+	assert_int_equal(l.o.memory_mb, 8192);
+	assert_string_equal(l.o.hosts[0], "a.example");
+	options_release(&l.o);
+	accept(&l, "exec --cpu 2 --e2b-timeout 5 --network off --template base -- x");
+	assert_int_equal(l.o.cpu, 2);
+	assert_int_equal(l.o.timeout_s, 5);
+	assert_true(l.o.network_off && !l.o.hosts);
+	assert_string_equal(l.o.template_name, "base");
+	options_release(&l.o);
+	accept(&l, "run --target local p"); /* what is for E2B is not for it */
+	assert_int_equal(l.o.cpu, 0);
+	assert_int_equal(l.o.timeout_s, 900);
+	assert_null(l.o.template_name);
+	assert_null(l.o.hosts);
+	options_release(&l.o);
+	setenv("FARSTEP_TARGET", "native", 1);
+	accept(&l, "run p");
+	assert_string_equal(l.o.target, "native");
+	assert_int_equal(l.o.cpu, 0);
+	options_release(&l.o);
+	unsetenv("FARSTEP_TARGET");
+	accept(&l, "template build x"); /* makes no sandbox */
+	assert_int_equal(l.o.cpu, 0);
+	options_release(&l.o);
+}
+
+TEST(a_mistake_in_farstep_yaml_is_told_with_its_line)
+{
+	config_is("e2b:\n  cpu: 2.5\ntarget: e2b\n");
+	assert_refused("run p", ERR_USAGE,
+	               "farstep.yaml:2: --cpu '2.5': want a number from 1 to 1024");
+	config_is("target: e2c\n");
+	assert_refused("run p", ERR_USAGE, NULL);
+	config_is("tagret: e2b\n");
+	assert_refused("run p", ERR_USAGE,
+	               "farstep.yaml:1: unknown key 'tagret' (did you mean 'target'?)");
+}
+
 TEST(a_wrong_variable_is_told_by_name)
 {
 	setenv("FARSTEP_TARGET", "lcoal", 1);
@@ -728,6 +793,10 @@ int main(void)
 		test(a_file_of_variables_is_read),
 		test(variables_have_a_bound),
 		test(an_option_counts_more_than_the_environment_and_that_more_than_the_default),
+		cmocka_unit_test_setup_teardown(farstep_yaml_counts_after_options_and_environment,
+		                                no_variables, no_config),
+		cmocka_unit_test_setup_teardown(a_mistake_in_farstep_yaml_is_told_with_its_line,
+		                                no_variables, no_config),
 		test(a_wrong_variable_is_told_by_name),
 		test(a_variable_that_an_option_outdoes_is_not_looked_at),
 		test(a_target_in_the_environment_is_nothing_to_a_command_that_takes_none),
