@@ -10,8 +10,13 @@ import signal
 import subprocess
 
 from lib_packages import Index, npm_tarball, wheel
-from lib_run import BUILD, FARSTEP, Run, call, descendants, done, lives, new_run_dir, ok, run, shell, wait_for
+from lib_run import FARSTEP, Run, call, descendants, done, lives, new_run_dir, ok, run, shell, wait_for
 from lib_ws import TOKEN, Worker
+
+try:
+    from lib_cloud import MOCK, Cloud
+except ImportError:
+    MOCK = ""
 
 CLEAN = dict(os.environ, PIP_CONFIG_FILE="/dev/null")
 PYTHON = "/usr/bin/python3"
@@ -366,11 +371,24 @@ def npm():
     ok(r.rc == 9 and "npm could not install fsgone@^1.0.0" in r.err and "_deps.npm/install.log" in r.artifacts(), "an npm that fails ends the run with 9, its log is kept", r.err)
 
 
+def elsewhere():
+    sentence = "at E2B it is the same: missing packages are named, or installed"
+    if not os.path.exists(MOCK):
+        skip(sentence, "no mock cloud in this build")
+        return
+    with Cloud() as c:
+        env = {k: v for k, v in c.env.items() if not k.lower().endswith("_proxy")}
+        p = write("cloud", {"pip": ["fsdemo==1.0"], "wheels": "wheels"})
+        named_only, r = run(p, target="e2b", env=env), run(p, "--e2b-install-deps", target="e2b", env=env)
+        ok(named_only.rc == 9 and "fsdemo==1.0" in named_only.err and r.rc == 0 and len(installed(r)) == 2 and r.read("logs/a.stdout") == "demo\n",
+           sentence, (named_only.err, r.err))
+
+
 if subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode != 0:
     missing_pip = "there is no pip for %s (make deps installs it)" % PYTHON
     print("1..0 # SKIP " + missing_pip)
     raise SystemExit(77)
 os.makedirs("runs", exist_ok=True)
-for part in (missing, with_flag, precedence, present, failing, variables, cached, at_once, spoilt, odd_pythons, from_file, extras, paths, survives, attached_later, interrupted, prepared, npm):
+for part in (missing, with_flag, precedence, present, failing, variables, cached, at_once, spoilt, odd_pythons, from_file, extras, paths, survives, attached_later, interrupted, prepared, npm, elsewhere):
     part()
 done()
