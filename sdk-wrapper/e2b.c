@@ -24,6 +24,8 @@
 #define WORKER_PATH "/tmp/farstep-%s/worker"
 #define ROOT_PATH "/tmp/farstep-%s/root"
 #define LOG_PATH "/tmp/farstep-%s/log"
+/* What a kept sandbox is emptied of; what the template has there stays. */
+#define SCRATCH "/tmp:/var/tmp:/dev/shm:/home/user:/root"
 #define DEBUG_SANDBOX "debug_sandbox_id"	/* as the official client calls it */
 #define DEBUG_ENVD "99.99.99"
 
@@ -418,7 +420,7 @@ static void start_worker(struct e2b *s)
 		size,	    log,       root,		  "--listen",
 		listen,	    "--token-sha256", s->spec->token_sha256, "--root",
 		root,	    "--sandbox-id",   s->made.id,	     "--lease",
-		lease,	    NULL,
+		lease,	    s->spec->keep ? "--scratch" : NULL,	     SCRATCH,	NULL,
 	};
 	struct envd_command cmd = { .cmd = "/bin/sh", .args = args, .twice_is_fine = true };
 	struct envd_hooks hooks = { s, on_process_start, on_process_output, on_process_end };

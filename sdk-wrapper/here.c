@@ -91,7 +91,8 @@ int here_make_dirs(const struct sandbox_spec *spec, struct err *e)
 }
 
 void here_worker_args(const struct sandbox_spec *spec, const char *id, const char *program,
-		      const char *socket, const char *root, struct here_worker *ret)
+		      const char *socket, const char *root, const char *scratch,
+		      struct here_worker *ret)
 {
 	const char *argv[] = {
 		program,
@@ -105,6 +106,8 @@ void here_worker_args(const struct sandbox_spec *spec, const char *id, const cha
 		id,
 		"--lease",
 		ret->lease,
+		spec->keep && scratch ? "--scratch" : NULL,
+		scratch,
 		NULL,
 	};
 

@@ -21,9 +21,11 @@ int here_name(const struct sandbox_spec *spec, const char *provider, struct sand
 	      struct err *e);
 /* Makes state_dir, state_dir/root and socket_dir, all 0700. */
 int here_make_dirs(const struct sandbox_spec *spec, struct err *e);
-/* `socket` and `root` as the worker sees them. */
+/* `socket` and `root` as the worker sees them; scratch: what it empties for the next session if the
+ * sandbox is kept (NULL: nothing). */
 void here_worker_args(const struct sandbox_spec *spec, const char *id, const char *program,
-		      const char *socket, const char *root, struct here_worker *ret);
+		      const char *socket, const char *root, const char *scratch,
+		      struct here_worker *ret);
 /* Appends {"provider":name,"argv":[...]}. */
 int here_describe(const char *provider, const char *const *argv, size_t n, struct buf *out,
 		  struct err *e);

@@ -47,6 +47,10 @@
 #define SANDBOX_STATE "/farstep"
 #define SANDBOX_WORKER "/run/farstep/worker"
 #define SANDBOX_SOCKETS "/run/farstep/sock"
+/* Wherever a program can write. */
+#define SCRATCH \
+	"/tmp:/var/tmp:/var:/dev/shm:/dev:/run:/run/farstep:/home:/root:" SANDBOX_STATE \
+	":" SANDBOX_STATE "/root"
 /* A directory of its own in socket_dir: that one may hold sockets which are not for steps. */
 #define BOX "box"
 
@@ -299,7 +303,7 @@ static int local_check(const struct sandbox_spec *spec, struct err *e)
 static void worker_args(const struct sandbox_spec *spec, const char *id, struct here_worker *ret)
 {
 	here_worker_args(spec, id, SANDBOX_WORKER, SANDBOX_SOCKETS "/w.sock", SANDBOX_STATE "/root",
-			 ret);
+			 SCRATCH, ret);
 }
 
 static int local_describe(const struct sandbox_spec *spec, struct buf *out, struct err *e)

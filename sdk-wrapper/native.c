@@ -31,7 +31,7 @@ static void native_args(const struct sandbox_spec *spec, const struct sandbox *s
 			size_t size, struct here_worker *ret)
 {
 	snprintf(root, size, "%s/root", s->state_dir);
-	here_worker_args(spec, s->id, spec->worker_path, here_socket(s), root, ret);
+	here_worker_args(spec, s->id, spec->worker_path, here_socket(s), root, NULL, ret);
 }
 
 static int native_describe(const struct sandbox_spec *spec, struct buf *out, struct err *e)

@@ -20,6 +20,7 @@ struct worker_options {
 	const char *listen;       /* unix:PATH or HOST:PORT */
 	const char *token_sha256; /* 64 hex digits */
 	const char *root;         /* absolute; NULL: a new directory under /tmp */
+	const char *scratch;      /* NULL: none; see scratch.h */
 	const char *sandbox_id;   /* "" until the supervisor made one */
 	int64_t lease_ms;         /* 0: the worker outlives its sessions */
 	int64_t max_sessions;

@@ -13,6 +13,7 @@
 #include "protocol/base/fs.h"
 #include "protocol/base/log.h"
 #include "worker/left.h"
+#include "worker/scratch.h"
 #include "worker/step.h"
 #include "worker/store.h"
 #include "worker/upload.h"
@@ -370,6 +371,9 @@ static void close_finish(struct session *s)
 	snprintf(dir, sizeof(dir), "sessions/%s", s->id);
 	if (fs_remove_tree(w->root_fd, dir, &e) < 0)
 		log_warn("session %s: %s", s->id, e.msg);
+	if (w->o->scratch && w->n_sessions == 1)
+		scratch_empty(w->o->scratch, buf_data(&w->scratch_known),
+		              buf_len(&w->scratch_known));
 	log_info("session %s: closed, %d leftovers", s->id, leftovers);
 	for (struct conn *c = w->conns; c; c = c->next) {
 		if (c->session != s)

@@ -19,6 +19,8 @@
 #define STORE_MESSAGE_MAX (160 * 1024)
 #define STORE_NAME_MAX    200
 
+#define SCRATCH_ENTRY "scratch" /* what was there before the first session: scratch.h */
+
 enum store_type {
 	STORE_PUT = 'P', /* name NUL, bytes; with or without a descriptor; replaces (a put without a
 				 * descriptor keeps the one that is there) */

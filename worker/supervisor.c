@@ -20,6 +20,7 @@
 #include "worker/listen.h"
 #include "worker/self.h"
 #include "worker/spare.h"
+#include "worker/scratch.h"
 #include "worker/store.h"
 #include "worker/tree.h"
 
@@ -257,7 +258,7 @@ static int start_worker(struct err *e)
 	char generation[24], sessions[24], heartbeat[24], level[4];
 	int pair[2], size = STORE_SOCKET_BUFFER;
 	int fds[4];
-	char *argv[24];
+	char *argv[28];
 	int n = 0;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -292,6 +293,10 @@ static int start_worker(struct err *e)
 	argv[n++] = heartbeat;
 	if (sup.o->lease_ms)
 		argv[n++] = (char *)"--leased";
+	if (sup.o->scratch) {
+		argv[n++] = (char *)"--scratch";
+		argv[n++] = (char *)(uintptr_t)sup.o->scratch;
+	}
 	if (sup.o->once)
 		argv[n++] = (char *)"--once";
 	if (sup.o->log_json)
@@ -432,12 +437,29 @@ static int make_sandbox_id(struct worker_options *o, struct err *e)
 	return 0;
 }
 
+/* Kept for every worker that comes: one that is started later finds what sessions left. */
+static int note_scratch(const struct worker_options *o, struct err *e)
+{
+	struct buf known CLEANUP(buf_release);
+	struct store_message m = { .type = STORE_PUT, .name = SCRATCH_ENTRY, .fd = -1 };
+
+	buf_init(&known, SCRATCH_KNOWN_MAX);
+	if (!o->scratch)
+		return 0;
+	if (scratch_look(o->scratch, &known, e) < 0)
+		return err_wrap(e, "--scratch");
+	m.data = buf_data(&known);
+	m.len = buf_len(&known);
+	entry_put(&m);
+	return 0;
+}
+
 static int open_all(struct worker_options *o, struct err *e)
 {
 	bool sealed;
 	int lifeline[2];
 
-	if (make_root(o, e) < 0 || make_sandbox_id(o, e) < 0)
+	if (make_root(o, e) < 0 || make_sandbox_id(o, e) < 0 || note_scratch(o, e) < 0)
 		return -1;
 	sup.self_fd = self_open(&sealed, e);
 	if (sup.self_fd < 0)

@@ -17,6 +17,7 @@
 #include "worker/conn.h"
 #include "worker/session.h"
 #include "worker/step.h"
+#include "worker/scratch.h"
 #include "worker/store.h"
 #include "worker/supervisor.h"
 #include "worker/upload.h"
@@ -209,6 +210,8 @@ static int restore(struct running *r, struct err *e)
 		else if (strncmp(m.name, "session/", 8) == 0 &&
 		         session_restore(&r->w, m.data, m.len, &bad) < 0)
 			log_error("%s: %s", m.name, bad.msg);
+		else if (strcmp(m.name, SCRATCH_ENTRY) == 0)
+			buf_put(&r->w.scratch_known, m.data, m.len, NULL);
 		close_fd(&m.fd);
 	}
 	wipe(r->message, sizeof(r->message));
@@ -232,6 +235,7 @@ static int set_up(struct running *r, struct worker_options *o, struct err *e)
 	r->w.store_fd = WORKER_STORE_FD;
 	r->w.self_fd = WORKER_SELF_FD;
 	buf_init(&r->w.forgotten, FORGOTTEN_MAX);
+	buf_init(&r->w.scratch_known, SCRATCH_KNOWN_MAX);
 	r->w.started_ns = now_ns();
 	r->w.sealed = fcntl(WORKER_SELF_FD, F_GET_SEALS) > 0;
 	snprintf(r->w.id, sizeof(r->w.id), "%s/%lld", o->sandbox_id, (long long)o->generation);

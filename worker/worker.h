@@ -48,6 +48,7 @@ struct worker {
 	int n_conns;
 	struct counters count;
 	int root_fd;			/* the root directory */
+	struct buf scratch_known;	/* what was in --scratch before the first session */
 	struct spare spare;
 	struct buf forgotten;		/* names of store entries that go soon, each NUL-ended */
 	struct loop_timer forget;
