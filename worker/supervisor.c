@@ -446,7 +446,9 @@ static int note_scratch(const struct worker_options *o, struct err *e)
 	buf_init(&known, SCRATCH_KNOWN_MAX);
 	if (!o->scratch)
 		return 0;
-	if (scratch_look(o->scratch, &known, e) < 0)
+	/* What steps keep for later runs on purpose stays. */
+	if (scratch_look(o->scratch, &known, e) < 0 ||
+	    buf_printf(&known, e, "%s/cache", o->root) < 0 || buf_putc(&known, 0, e) < 0)
 		return err_wrap(e, "--scratch");
 	m.data = buf_data(&known);
 	m.len = buf_len(&known);

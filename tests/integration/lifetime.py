@@ -8,7 +8,8 @@ import signal
 import subprocess
 import time
 
-from lib_run import BUILD, FARSTEP, Run, call, done, new_run_dir, ok, pipeline, run, shell, wait_for
+from lib_cloud import MOCK, Cloud
+from lib_run import FARSTEP, call, done, ok, pipeline, run, shell, wait_for
 
 RUNTIME = os.path.abspath("rt")
 os.mkdir(RUNTIME, 0o700)
@@ -209,6 +210,73 @@ def unknown(target):
     ok(sandboxes("kill", id)["ended"] == [id] and not remains(), target + ": kill ends it", remains())
 
 
+def created(c):
+    return len([r for r in c.asked("POST") if r["path"].split("?")[0].rstrip("/").endswith("sandboxes")])
+
+
+def e2b_kept(c):
+    places = PLACES + " /tmp /var/tmp"
+    one = run(pipeline("one", [shell("s", leave(places) + LOOK % places)]), "--keep", "--env", "CANARY=canary-value", target="e2b")
+    id = one.status["sandbox_id"]
+    seen = one.artifacts().get("s/seen", b"").decode()
+    ok(one.rc == 0 and "canary-file" in seen and "canary-process" in seen and [s["sandboxID"] for s in c.running()] == [id], "e2b: --keep leaves the sandbox", (one.err, seen, c.running()))
+    it = listed().get(id, {})
+    ok((it.get("state"), it.get("ours"), it.get("run"), it.get("target"), it.get("living_proxy"), it.get("host")) == ("kept", True, one.id, "e2b", False, os.uname().nodename),
+       "e2b: it is listed by its labels, as kept", it)
+    two = run(pipeline("two", [shell("s", LOOK % places)]), "--sandbox", id, target="e2b")
+    seen = two.artifacts().get("s/seen", b"").decode()
+    ok(two.rc == 0 and created(c) == 1 and len(c.asked("POST", "/files")) == 1 and two.status["sandbox_id"] == id, "e2b: the second run makes none, and uploads nothing to start with [R53]", (two.err, c.asked("POST")))
+    ok(two.rc == 0 and "FARSTEP_STEP_ID" in seen and "canary" not in seen, "e2b: it sees no file, variable or process of the first [R53]", seen)
+    p = call("run", "--sandbox", id, "--key-file", other_key(), "--run-dir", "runs", "two.yaml")
+    ok(p.returncode == 8 and b"another user key" in p.stderr, "e2b: another user key does not open it", p)
+    ok(id not in listed("--key-file", other_key()) and id in listed("--key-file", other_key(), "--all"), "e2b: nor lists it, but with --all")
+    last = run("two.yaml", "--sandbox", id, "--timeout", "8", target="e2b")
+    ok(last.rc == 0 and last.status["kept"]["idle_ms"] == 8000, "e2b: --timeout bounds how long it stays", last.status)
+    ended = time.monotonic()
+    wait_for("the cloud to end it", lambda: not c.running(), 30)
+    took = time.monotonic() - ended
+    ok(5 < took < 15, "e2b: a sandbox that nobody uses is ended by its time-out [R53]", took)
+    p = call("run", "--sandbox", id, "--run-dir", "runs", "two.yaml")
+    ok(p.returncode == 3 and b"is not there" in p.stderr, "e2b: one that is gone is an error with exit 3", p)
+    ok(sandboxes("gc")["ended"] == [id] and not remains(), "e2b: gc clears away what is left of it here", remains())
+
+
+def e2b_crash(c):
+    args = [FARSTEP, "run", "-q", "--e2b", "--run-dir", "runs"]
+    dies, lives = (subprocess.Popen([*args, "long.yaml"], stdin=subprocess.DEVNULL) for _ in "ab")
+    alone = subprocess.Popen([FARSTEP, "exec", "--e2b", "--", "sleep", "600"], stdin=subprocess.DEVNULL)
+    wait_for("both steps", lambda: sum(started(s["run"]) for s in listed().values()) == 2 and len(c.running()) == 3, 60)
+    for p in (dies, alone):
+        p.kill()
+        p.wait()
+    got = listed()
+    orphans = {i: s for i, s in got.items() if s["state"] == "orphan"}
+    used = [i for i, s in got.items() if s["state"] == "in use"]
+    lost = [s["run"] for s in orphans.values() if s["attachable"]]
+    ok(len(orphans) == 2 and len(used) == 1 and len(lost) == 1, "e2b: after kill -9 the list shows two orphans and one in use [R87]", got)
+    dry = sandboxes("gc", "--dry-run")
+    ok(sorted(dry["ended"]) == sorted(orphans) and dry["lost_runs"] == lost and len(c.running()) == 3, "e2b: gc --dry-run says what it would end, and ends nothing [R87]", dry)
+    young = sandboxes("gc", "--older-than", "1h")
+    ok(not young["ended"] and len(c.running()) == 3, "e2b: --older-than leaves what is younger [R87]", young)
+    done_ = sandboxes("gc")
+    ok(sorted(done_["ended"]) == sorted(orphans) and [s["sandboxID"] for s in c.running()] == used, "e2b: gc ends the orphans and no other [R87]", (done_, c.running()))
+    again = sandboxes("kill", *orphans)
+    ok(sorted(again["already_gone"]) == sorted(orphans), "e2b: to kill what is gone is success", again)
+    lives.send_signal(signal.SIGTERM)
+    ok(lives.wait(60) == 143 and not c.running() and not remains(), "e2b: in the end there is no trace of any", (c.running(), remains()))
+
+
+def e2b_away():
+    """The cloud does not answer."""
+    r = run("two.yaml", "--keep", target="native")
+    id = r.status["sandbox_id"]
+    p = call("sandboxes", "list", "--run-dir", "runs", timeout=100)
+    ok(p.returncode != 0 and id.encode() in p.stdout and p.stderr.startswith(b"farstep: "), "without E2B what is here is listed, and the exit code tells", p)
+    os.environ.pop("E2B_API_KEY")
+    p = call("sandboxes", "kill", id, "itisnotknown")
+    ok(p.returncode == 8 and p.stdout.decode() == "ended %s\n" % id and b"E2B_API_KEY" in p.stderr and not remains(), "nobody says of a sandbox at E2B that it is gone without asking there", p)
+
+
 def usage():
     for args, word in ((["list", "--dry-run"], b"--dry-run"), (["kill"], b"ID"), (["kill", "--all", "local-a-b"], b"--all"), (["gc", "x"], b"takes no x"), (["purge"], b"list, kill or gc")):
         p = call("sandboxes", *args)
@@ -230,4 +298,15 @@ for target in ("local", "native"):
     hard(target)
     unknown(target)
 usage()
+if os.path.exists(MOCK):
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            del os.environ[name]
+    with Cloud() as c:
+        os.environ.update({k: v for k, v in c.env.items() if k.startswith("E2B_")})
+        e2b_kept(c)
+        e2b_crash(c)
+    e2b_away()
+else:
+    print("ok - lifetimes at E2B # SKIP no mock cloud in this build")
 done()
