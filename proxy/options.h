@@ -57,8 +57,8 @@ struct options {
 
 /* argv[0] is the command's name.  Where the option was not given, also reads the environment
  * (FARSTEP_TARGET ...) and then farstep.yaml (config_file.h).  Takes secrets out of argv
- * (overwrites --env values).  ERR_USAGE with the nearest valid name; ERR_UNSUPPORTED for what is not built
- * yet. */
+ * (overwrites --env values).  ERR_USAGE with the nearest valid name; ERR_UNSUPPORTED for what is
+ * not built yet. */
 int options_parse(struct options *o, const char *command, int argc, char **argv, struct err *e);
 void options_release(struct options *o); /* wipes values */
 

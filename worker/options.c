@@ -26,7 +26,7 @@ static const struct row {
 	  offsetof(struct worker_options, sandbox_id), 0, 0 },
 	{ "--lease", "MS", "end everything unless a session renews in time", NUMBER,
 	  offsetof(struct worker_options, lease_ms), 1000, LEASE_MAX_MS },
-	{ "--scratch", "DIR:...", "emptied of what sessions left there, when none is open any more", TEXT,
+	{ "--scratch", "DIR:...", "emptied of what sessions left there, when none is open", TEXT,
 	  offsetof(struct worker_options, scratch), 0, 0 },
 	{ "--max-sessions", "N", "sessions at once (default 64)", NUMBER,
 	  offsetof(struct worker_options, max_sessions), 1, LIMIT_SESSIONS },

@@ -474,7 +474,7 @@ static int count_fds(void)
 	return n;
 }
 
-TEST(a_client_that_leaves_together_with_its_last_bytes_is_noticed_at_every_offset)
+TEST(a_client_that_leaves_with_its_last_bytes_is_noticed_at_every_offset)
 {
 	static const char request[] = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n"
 				      "12345678";
@@ -682,7 +682,7 @@ int main(void)
 		cmocka_unit_test(a_client_that_leaves_is_noticed_though_nothing_is_sent),
 		cmocka_unit_test(a_client_that_leaves_in_the_middle_of_its_body_is_noticed),
 		cmocka_unit_test(
-			a_client_that_leaves_together_with_its_last_bytes_is_noticed_at_every_offset),
+			a_client_that_leaves_with_its_last_bytes_is_noticed_at_every_offset),
 		cmocka_unit_test(what_breaks_off_is_closed_though_an_older_connection_is_idle),
 		cmocka_unit_test(an_aborted_answer_ends_without_its_last_chunk),
 		cmocka_unit_test(an_abort_before_any_answer_breaks_the_connection),

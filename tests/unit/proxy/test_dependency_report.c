@@ -21,7 +21,8 @@ TEST(a_report_is_read)
 	struct dependency_report r = read_ok(
 		"{\"present\":[\"a 1\"],\"missing\":[\"b==2\",\"c\"],\"reused\":true,"
 		"\"installed\":[{\"package\":\"b\",\"version\":\"2\",\"duration_ms\":1.5}],"
-		"\"environment\":\"/c/e\",\"bin\":\"/c/e/bin\",\"path\":\"/bin\",\"env\":{\"V\":\"x\"},"
+		"\"environment\":\"/c/e\",\"bin\":\"/c/e/bin\",\"path\":\"/bin\","
+		"\"env\":{\"V\":\"x\"},"
 		"\"unknown\":{}}");
 	char names[100];
 
@@ -125,7 +126,8 @@ TEST(without_an_environment_a_step_has_its_own_variables)
 
 TEST(environments_stand_in_front_of_the_path)
 {
-	assert_env(PIP, NULL, NULL, 0, "{\"PATH\":\"/v/bin:/usr/bin:/bin\",\"VIRTUAL_ENV\":\"/v\"}");
+	assert_env(PIP, NULL, NULL, 0,
+	           "{\"PATH\":\"/v/bin:/usr/bin:/bin\",\"VIRTUAL_ENV\":\"/v\"}");
 	assert_env(PIP, NODE, NULL, 0,
 	           "{\"PATH\":\"/v/bin:/n/.bin:/usr/bin:/bin\",\"VIRTUAL_ENV\":\"/v\","
 	           "\"NODE_PATH\":\"/n\"}");

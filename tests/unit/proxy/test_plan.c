@@ -459,7 +459,8 @@ TEST(requirements_are_a_list_a_file_or_both_tools)
 
 TEST(requirements_are_printed_as_they_are_read)
 {
-	static const char text[] = STEP_WITH("requirements: {pip: r.txt, npm: [b, a@1], wheels: w}\n"
+	static const char text[] = STEP_WITH("requirements: {pip: r.txt, npm: [b, a@1], "
+	                                     "wheels: w}\n"
 	                                     "install_deps: false\n");
 	struct plan *p = parse_ok(text), *again;
 	struct buf out, twice;
@@ -491,7 +492,8 @@ TEST(every_mistake_in_requirements_is_told)
 	         "requirements: '-r x': an option is no requirement; what pip is to know goes "
 	         "into its variables (--env, --pass-env)");
 	BAD_FILE("requirements: 7",
-	         "requirements: pip: want a list, or the name of a requirements file, got a number");
+	         "requirements: pip: want a list, or the name of a requirements file, "
+	         "got a number");
 	BAD_FILE("requirements: [[]]", "requirements: pip: want a string, got a list");
 	BAD_FILE("requirements: {npm: {}}",
 	         "requirements: npm: want a list, or the name of a package.json, got a mapping");
