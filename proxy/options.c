@@ -559,12 +559,15 @@ static int check_lifetime(const struct options *o, struct err *e)
 	if (strcmp(provider_of_id(o->sandbox), o->target) != 0)
 		return err_set(e, ERR_USAGE, 0, "--sandbox %.100s is of target %s, not %s",
 		               o->sandbox, provider_of_id(o->sandbox), o->target);
-	if (o->template_name)
-		return err_set(e, ERR_POLICY, 0,
-		               "--template %s: sandbox %.100s is made already: leave one of the "
-		               "two out",
-		               o->template_name, o->sandbox);
-	return 0;
+	option = o->template_name      ? "--template"
+	         : o->cpu              ? "--cpu"
+	         : o->memory_mb        ? "--memory"
+	         : o->build_template ? "--build-template"
+	                               : NULL;
+	return option ? err_set(e, ERR_POLICY, 0,
+	                        "%s: sandbox %.100s is made already: leave one of the two out",
+	                        option, o->sandbox)
+	              : 0;
 }
 
 /* A worker that runs already has what it has. */

@@ -161,7 +161,7 @@ TEST(what_is_not_built_is_refused_by_name_with_exit_10)
 
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
 		assert_refused(rows[i], ERR_UNSUPPORTED, NULL);
-	assert_refused("run --cpu 2", ERR_UNSUPPORTED, "--cpu: not built yet");
+	assert_refused("run --set a=b", ERR_UNSUPPORTED, "--set: not built yet");
 	assert_refused("run --target docker", ERR_UNSUPPORTED,
 	               "target docker: not built yet; there are local, native, e2b, unix:PATH, "
 	               "ws://HOST:PORT, wss://HOST[:PORT]");
@@ -185,7 +185,12 @@ TEST(a_sandbox_to_use_says_its_target)
 	               "--sandbox local-r-1 is of target local, not native");
 	assert_refused("run --sandbox a/b", ERR_USAGE, "--sandbox 'a/b': no id of a sandbox");
 	assert_refused("run --sandbox=", ERR_USAGE, "--sandbox '': no id of a sandbox");
-	assert_refused("run --template t --sandbox local-r-1", ERR_POLICY, NULL);
+	assert_refused("run --template t --sandbox ikxm3p9a1c07", ERR_POLICY,
+	               "--template: sandbox ikxm3p9a1c07 is made already: leave one of the two "
+	               "out");
+	assert_refused("run --cpu 2 --sandbox ikxm3p9a1c07", ERR_POLICY, NULL);
+	assert_refused("run --memory 4 --sandbox ikxm3p9a1c07", ERR_POLICY, NULL);
+	assert_refused("run --build-template --sandbox ikxm3p9a1c07", ERR_POLICY, NULL);
 	assert_refused("run --keep --target unix:/s", ERR_POLICY,
 	               "--keep: target unix:/s is a worker of your own, which stays anyway");
 }
@@ -751,7 +756,7 @@ TEST(help_names_what_a_command_takes_and_nothing_else)
 	assert_non_null(strstr(run, "  --target TARGET "));
 	assert_non_null(strstr(run, "  --dry-run "));
 	assert_null(strstr(run, "--status-file"));
-	assert_null(strstr(run, "--install-deps")); /* not built: not offered */
+	assert_null(strstr(run, "--set")); /* not built: not offered */
 	assert_non_null(strstr(run, "  --keep "));
 	assert_non_null(strstr(run, "\nexamples:\n  farstep run p.yaml\n"));
 	assert_non_null(strstr(exec, "  --status-file FILE "));

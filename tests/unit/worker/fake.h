@@ -78,6 +78,7 @@ static struct fake {
 	char root[80];
 	int store; /* the supervisor's end */
 	int puts, dels, sweeps;
+	uint32_t lease_ms; /* as the supervisor was told last; 0: never */
 	struct fake_entry entries[FAKE_ENTRIES];
 	int n_entries;
 	struct session *old; /* of workers before this one */
@@ -213,6 +214,8 @@ static inline void fake_drain_store(void)
 		fake.puts += m.type == STORE_PUT;
 		fake.dels += m.type == STORE_DEL;
 		fake.sweeps += m.type == STORE_SWEEP;
+		if (m.type == STORE_LEASE)
+			memcpy(&fake.lease_ms, m.data, sizeof(fake.lease_ms));
 		if (m.type == STORE_PUT)
 			fake_entry_put(&m);
 		else if (m.type == STORE_DEL)

@@ -801,6 +801,82 @@ TEST(with_once_the_worker_ends_with_its_first_session)
 	assert_true(fake.quit);
 }
 
+/* About, because time goes on. */
+static void expect_lease(uint32_t ms)
+{
+	fake_drain_store();
+	if (fake.lease_ms > ms || fake.lease_ms + 5000 < ms)
+		fail_msg("the supervisor was told %u ms, want %u", fake.lease_ms, ms);
+	fake.lease_ms = 0;
+}
+
+#define OTHER_OPEN \
+	"\"session\":\"t\",\"run\":\"r2\",\"key\":\"" TEST_KEY "\"," TEST_CLIENT
+
+TEST(the_supervisors_lease_is_that_of_the_session_that_has_longest)
+{
+	struct fake_conn *c = dial(), *other = dial();
+
+	fake.o.lease_ms = LEASE_DEFAULT_MS;
+	ask(c, 1, "session.open", TEST_OPEN ",\"lease_ms\":60000");
+	expect_lease(60000);
+	ask(other, 1, "session.open", OTHER_OPEN ",\"lease_ms\":20000");
+	expect_lease(60000);
+	ask(other, 2, "session.renew", "\"lease_ms\":200000");
+	expect_lease(200000);
+	ask(other, 3, "session.renew", "\"lease_ms\":30000");
+	expect_lease(60000);
+}
+
+TEST(a_closed_session_leaves_its_lease_and_a_lapsed_one_leaves_none)
+{
+	struct fake_conn *c = dial(), *other = dial();
+
+	fake.o.lease_ms = LEASE_DEFAULT_MS;
+	ask(c, 1, "session.open", TEST_OPEN ",\"lease_ms\":60000");
+	ask(other, 1, "session.open", OTHER_OPEN ",\"lease_ms\":90000");
+	fake_drain_store();
+	ask(c, 2, "session.close", "");
+	fake_pass();
+	expect_lease(90000);
+	ask(other, 2, "session.renew", "\"lease_ms\":7000");
+	fake_drain_store();
+	fake.lease_ms = 0;
+	ask(other, 3, "session.close", "");
+	fake_pass();
+	assert_int_equal(fake.w.n_sessions, 0);
+	expect_lease(7000);
+	c = dial();
+	ask(c, 1, "session.open", TEST_OPEN ",\"lease_ms\":60000");
+	expect_lease(60000);
+	session_close(fake.w.sessions, NULL, "lease");
+	fake_pass();
+	fake_drain_store();
+	assert_int_equal(fake.w.n_sessions, 0);
+	assert_int_equal(fake.lease_ms, 0);
+}
+
+TEST(scratch_places_are_emptied_when_no_session_is_left)
+{
+	struct fake_conn *c = dial(), *other = dial();
+	char place[100];
+	struct err e = ERR_INIT;
+
+	snprintf(place, sizeof(place), "%s/place", fake.root);
+	assert_ok(fs_mkdirs(AT_FDCWD, place, 0700, &e), &e);
+	fake.o.scratch = place;
+	ask(c, 1, "session.open", TEST_OPEN);
+	ask(other, 1, "session.open", OTHER_OPEN);
+	assert_ok(fs_write(fake.w.root_fd, "place/left", "x", 1, 0600, false, &e), &e);
+	ask(c, 2, "session.close", "");
+	fake_pass();
+	assert_true(exists("place/left"));
+	ask(other, 2, "session.close", "");
+	fake_pass();
+	assert_true(exists("place"));
+	assert_false(exists("place/left"));
+}
+
 TEST(a_detached_session_goes_on_and_its_end_needs_no_connection)
 {
 	struct fake_conn *c = dial_and_open();
@@ -928,6 +1004,9 @@ int main(void)
 		talk_test(frames_that_break_the_uploads_rules_close_with_4002),
 		talk_test(close_waits_for_the_steps_then_removes_everything),
 		talk_test(with_once_the_worker_ends_with_its_first_session),
+		talk_test(the_supervisors_lease_is_that_of_the_session_that_has_longest),
+		talk_test(a_closed_session_leaves_its_lease_and_a_lapsed_one_leaves_none),
+		talk_test(scratch_places_are_emptied_when_no_session_is_left),
 		talk_test(a_detached_session_goes_on_and_its_end_needs_no_connection),
 		talk_test(another_worker_finds_the_session_its_steps_and_its_events),
 		talk_test(another_worker_goes_on_with_an_upload_or_knows_the_package),
