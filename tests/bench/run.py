@@ -106,6 +106,23 @@ def cold():
     row("cold exec, local / bare bwrap", "%.1f ms" % a, "%.1f ms" % b, a / b, 2, 4)
 
 
+def warm():
+    """What a run costs beside its step, in a sandbox that is there and in one of its own."""
+    path = pipeline("warm", [{"id": "s", "driver": "exec", "config": {"argv": ["/bin/true"]}}])
+    kept = run(path, "--keep", "-q").status["sandbox_id"]
+
+    def overhead(*args):
+        t = time.perf_counter()
+        r = run(path, "-q", *args)
+        took = (time.perf_counter() - t) * 1e3
+        assert r.rc == 0, r.err
+        return took - sum(s["duration_ms"] for s in r.status["steps"])
+    both = [(overhead("--sandbox", kept), overhead()) for _ in range(10)]
+    a, b = (statistics.mean(x) for x in zip(*both))
+    call("sandboxes", "kill", kept, "-q", "--run-dir", "runs")
+    row("overhead of a run, mean of 10: one kept sandbox / new ones [R54]", "%.1f ms" % a, "%.1f ms" % b, a / b, 0.6, 1)
+
+
 def start():
     times = []
     for i in range(20):
@@ -167,7 +184,7 @@ def sizes():
 
 
 print("measuring on %s, %d cores, Linux %s" % (cpu(), os.cpu_count(), platform.release()))
-for part in (rpc, true_step, cold, start, flow, many, sizes):
+for part in (rpc, true_step, cold, warm, start, flow, many, sizes):
     part()
 print("\n%-58s %11s %11s %7s %6s %6s" % ("", "ours", "baseline", "value", "aim", "limit"))
 for r in rows:

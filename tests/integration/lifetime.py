@@ -189,7 +189,7 @@ def hard(target):
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    wait_for("the sandbox to be gone", lambda: not workers(id))
+    wait_for("the sandbox to be gone", lambda: listed()[id]["state"] != "orphan")
     ok(listed()[id]["state"] == "remains" and remains(), target + ": of a killed sandbox the files are listed", listed())
     got = sandboxes("gc")
     ok(got["ended"] == [id] and not remains() and not listed(), target + ": and cleared away by gc", (got, remains()))
