@@ -18,6 +18,8 @@
 
 #define LOG_NAME "install.log"
 
+enum { LOG_TAIL = 8192 };
+
 static const struct tool {
 	const char *step, *program, *option, *script;
 } tools[TOOLS] = {
@@ -348,16 +350,35 @@ static const char *offline_hint(const struct dependencies *d)
 	               : "; without --network on it has only file: packages";
 }
 
+/* Out of the log as it was written here: it is masked. */
+static void read_words(struct dependencies *d, char *to, size_t size)
+{
+	char path[64], tail[LOG_TAIL];
+	auto_close int fd = -1;
+	off_t end;
+	ssize_t n;
+
+	*to = 0;
+	snprintf(path, sizeof(path), "logs/%s.stdout", tools[d->tool].step);
+	fd = openat(d->r->dir.fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	end = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+	n = end > 0 ? pread(fd, tail, sizeof(tail), end > LOG_TAIL ? end - LOG_TAIL : 0) : 0;
+	if (n > 0)
+		dependency_log_words(tail, (size_t)n, to, size);
+}
+
 static void explain_tool(struct dependencies *d, struct err *e)
 {
 	const struct dependency_report *report = &now(d)->report;
-	char names[140];
+	char names[140], words[200] = "";
 
 	dependency_report_names(report->missing, names, sizeof(names));
+	if (now(d)->sr.receipt.out.bytes)
+		read_words(d, words, sizeof(words));
 	err_set(e, ERR_DEPENDENCY, 0,
-	        "%s could not install %s (log: artifacts/%s/" LOG_NAME ")%s: %s",
+	        "%s could not install %s (log: artifacts/%s/" LOG_NAME ")%s: %s%s%s",
 	        package_tool_names[d->tool], names[0] ? names : "anything", tools[d->tool].step,
-	        offline_hint(d), report->error);
+	        offline_hint(d), report->error, words[0] ? ": " : "", words);
 }
 
 /* 0: everything is there. */

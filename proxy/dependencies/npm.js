@@ -128,13 +128,6 @@ function environmentName(config) {
 	return 'npm-' + crypto.createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
 }
 
-function wordsOf(text) {
-	const lines = text.split('\n').map((l) => l.trim()).filter(Boolean);
-	const errors = lines.filter((l) => /^npm (ERR!|error)/.test(l) && !/log of this run|npm ERR!$/.test(l));
-
-	return (errors.length ? errors.slice(0, 4) : lines.slice(-2)).join(' ');
-}
-
 function npmInstall(config, where) {
 	const argv = ['install', '--prefix', where, '--no-audit', '--no-fund', '--no-update-notifier', '--install-links', '--color=false'];
 
@@ -145,13 +138,12 @@ function npmInstall(config, where) {
 	argv.push('--', ...config.requirements.map(absolute));
 	fs.writeFileSync(path.join(where, 'package.json'), '{"private":true}\n');
 	console.log('$ npm ' + argv.join(' '));
-	const done = spawnSync('npm', argv, { stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 64 << 20 });
-	process.stdout.write(done.stdout || '');
-	process.stdout.write(done.stderr || '');
+	// What it says is no part of the report, because only logs are masked.
+	const done = spawnSync('npm', argv, { stdio: ['ignore', 'inherit', process.stdout.fd] });
 	if (done.error)
 		throw new Failed('npm: ' + done.error.message);
 	if (done.status !== 0)
-		throw new Failed('exit ' + (done.status === null ? done.signal : done.status) + ': ' + wordsOf(String(done.stderr)), done.status);
+		throw new Failed('exit ' + (done.status === null ? done.signal : done.status), done.status);
 }
 
 // The time in which the files below it were written.

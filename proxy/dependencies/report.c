@@ -80,6 +80,55 @@ void dependency_report_names(const json *list, char *to, size_t size)
 	}
 }
 
+/* ---- the tool's words ---- */
+
+enum { WORDS_LINES = 3 };
+
+static bool tells_error(const char *line, size_t len)
+{
+	static const char *const begins[] = { "error", "npm err" };
+
+	for (size_t i = 0; i < ARRAY_LEN(begins); i++)
+		if (len > strlen(begins[i]) && strncasecmp(line, begins[i], strlen(begins[i])) == 0)
+			return true;
+	return false;
+}
+
+static size_t add_words(const char *line, size_t len, char *to, size_t size)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < len && n + 1 < size; i++)
+		to[n++] = (unsigned char)line[i] < 0x20 || line[i] == 0x7f ? ' ' : line[i];
+	to[n] = 0;
+	return n;
+}
+
+void dependency_log_words(const char *text, size_t len, char *to, size_t size)
+{
+	const char *last = text, *end = text + len;
+	size_t last_len = 0, n = 0;
+	int lines = 0;
+
+	*to = 0;
+	while (text < end) {
+		const char *newline = memchr(text, '\n', (size_t)(end - text));
+		size_t here = (size_t)((newline ? newline : end) - text);
+
+		if (tells_error(text, here) && lines++ < WORDS_LINES) {
+			if (n && n + 1 < size)
+				to[n++] = ' ';
+			n += add_words(text, here, to + n, size - n);
+		} else if (here) {
+			last = text;
+			last_len = here;
+		}
+		text += here + (newline != NULL);
+	}
+	if (!n)
+		add_words(last, last_len, to, size);
+}
+
 /* ---- variables ---- */
 
 enum { NAMES_MAX = 16 };

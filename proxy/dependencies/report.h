@@ -25,6 +25,10 @@ void dependency_report_release(struct dependency_report *r);
 /* "a, b and 3 more" of an array of strings. */
 void dependency_report_names(const json *list, char *to, size_t size);
 
+/* Of the last lines of a tool's log those that tell of errors (the first three; else the last
+ * line), without control characters. */
+void dependency_log_words(const char *text, size_t len, char *to, size_t size);
+
 /* The variables that steps get from n reports, as members of an object that is open, together
  * with those of the step itself (`own`).  A variable that is a search path (PATH, PYTHONPATH,
  * NODE_PATH) is put in front of what the step sets; of others the step's value counts. */

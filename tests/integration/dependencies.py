@@ -138,6 +138,10 @@ def variables():
         r = run(write("index", ["fsdemo==2.0"]), "--install-deps", "--pass-env", "PIP_INDEX_URL", "--secret", "INDEX_TOKEN", target="native", env=dict(CLEAN, PIP_INDEX_URL=index.url, INDEX_TOKEN=secret))
         ok(r.rc == 0 and r.read("logs/a.stdout") == "demo two\n" and index.wheels(), "pip takes its index [R22]", (r.err, index.asked))
         found = subprocess.run(["grep", "-rl", secret, r.dir], capture_output=True).stdout
+        bad = run(write("index_bad", ["fsnowhere==2.0"]), "--install-deps", "--pass-env", "PIP_INDEX_URL", "--secret", "INDEX_TOKEN", "-v", target="native",
+                  env=dict(CLEAN, PIP_INDEX_URL=index.url, INDEX_TOKEN=secret))
+        ok(bad.rc == 9 and "No matching distribution" in bad.err and secret not in bad.err and subprocess.run(["grep", "-rl", secret, bad.dir], capture_output=True).stdout == b"",
+           "nor does a failing pip tell it", bad.err)
         ok(found == b"" and "***MASKED***" in r.artifacts()["_deps.pip/install.log"].decode(), "a secret in the address of an index is masked, in the kept log too", found)
     finally:
         index.close()

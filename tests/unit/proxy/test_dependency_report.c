@@ -85,6 +85,27 @@ TEST(names_that_do_not_fit_are_counted)
 	dependency_report_release(&r);
 }
 
+static void assert_words(const char *text, size_t size, const char *want)
+{
+	char to[256];
+
+	dependency_log_words(text, strlen(text), to, size);
+	assert_string_equal(to, want);
+}
+
+TEST(the_first_errors_of_a_log_are_its_words)
+{
+	assert_words("$ pip install\nLooking\nERROR: No x\nERROR: none\nbye\n", 256,
+	             "ERROR: No x ERROR: none");
+	assert_words("npm ERR! code E1\nnpm error a\tb\nnpm ERR! c\nnpm ERR! d\n", 256,
+	             "npm ERR! code E1 npm error a b npm ERR! c");
+	assert_words("one\ntwo\r\n\n", 256, "two ");
+	assert_words("", 256, "");
+	assert_words("\n\n", 256, "");
+	assert_words("error", 256, "error");
+	assert_words("ERROR: 0123456789\nERROR: x", 12, "ERROR: 0123");
+}
+
 /* --- variables --- */
 
 static void assert_env(const char *one, const char *two, const struct plan_env *own, size_t n_own,
@@ -156,6 +177,7 @@ int main(void)
 		cmocka_unit_test(a_report_is_read),
 		cmocka_unit_test(a_report_of_another_shape_is_refused),
 		cmocka_unit_test(names_that_do_not_fit_are_counted),
+		cmocka_unit_test(the_first_errors_of_a_log_are_its_words),
 		cmocka_unit_test(without_an_environment_a_step_has_its_own_variables),
 		cmocka_unit_test(environments_stand_in_front_of_the_path),
 		cmocka_unit_test(what_a_step_sets_counts_but_search_paths_are_put_in_front),
