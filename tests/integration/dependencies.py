@@ -323,6 +323,8 @@ def attached_later():
     r = Run(second.returncode, "", err, d)
     ok(r.rc == 0 and r.read("logs/a.stdout") == "up\ndemo\n" and r.read("logs/b.stdout") == "demo\n" and len(named(r, "dependency_check")) == 1,
        "who attaches later knows the environment and looks for nothing", err)
+    ok([a["path"] for a in r.status["artifacts"]] == ["_deps.pip/report.json", "_deps.pip/install.log"] and call("verify", "--run-dir", "runs", r.id).returncode == 0,
+       "and lists what came home before", r.status["artifacts"])
 
 
 def interrupted():

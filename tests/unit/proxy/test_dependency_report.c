@@ -22,8 +22,7 @@ TEST(a_report_is_read)
 		"{\"present\":[\"a 1\"],\"missing\":[\"b==2\",\"c\"],\"reused\":true,"
 		"\"installed\":[{\"package\":\"b\",\"version\":\"2\",\"duration_ms\":1.5}],"
 		"\"environment\":\"/c/e\",\"bin\":\"/c/e/bin\",\"path\":\"/bin\","
-		"\"env\":{\"V\":\"x\"},"
-		"\"unknown\":{}}");
+		"\"env\":{\"V\":\"x\"},\"unknown\":{}}");
 	char names[100];
 
 	assert_int_equal(json_count(r.present), 1);

@@ -459,9 +459,9 @@ TEST(requirements_are_a_list_a_file_or_both_tools)
 
 TEST(requirements_are_printed_as_they_are_read)
 {
-	static const char text[] = STEP_WITH("requirements: {pip: r.txt, npm: [b, a@1], "
-	                                     "wheels: w}\n"
-	                                     "install_deps: false\n");
+	static const char text[] =
+		STEP_WITH("requirements: {pip: r.txt, npm: [b, a@1], wheels: w}\n"
+	                  "install_deps: false\n");
 	struct plan *p = parse_ok(text), *again;
 	struct buf out, twice;
 	struct err e = ERR_INIT;

@@ -137,7 +137,7 @@ static void digest_of(const char *const *texts, enum package_tool tool, char hex
 	requirements_release(&r);
 }
 
-TEST(the_same_requirements_have_one_digest_however_they_are_written)
+TEST(the_same_requirements_however_written_have_the_same_digest)
 {
 	static const char *const one[] = { "numpy", "Pandas == 1.5.3", NULL };
 	static const char *const same[] = { "pandas==1.5.3", "NumPy", "numpy", NULL };
@@ -271,7 +271,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_requirement_is_refused_with_the_forms_there_are),
 		cmocka_unit_test(nothing_that_could_be_an_option_passes),
 		cmocka_unit_test(every_bound_of_a_list_is_an_error),
-		cmocka_unit_test(the_same_requirements_have_one_digest_however_they_are_written),
+		cmocka_unit_test(the_same_requirements_however_written_have_the_same_digest),
 		cmocka_unit_test(lines_of_a_requirements_file_may_be_empty_go_on_and_have_comments),
 		cmocka_unit_test(every_mistake_in_a_file_is_told_with_its_line),
 		cmocka_unit_test(the_dependencies_of_a_package_json_are_its_requirements),
