@@ -497,6 +497,13 @@ static int set_configured(struct options *o, const struct option_row *r, bool is
 	return set(o, r, v->value, e) < 0 ? err_wrap(e, CONFIG_FILE ":%d", v->line) : 0;
 }
 
+/* It says how a sandbox is made: nothing to one that is there. */
+static bool is_of_making(const struct option_row *r)
+{
+	return r->kind == CPUS || r->kind == GIGABYTES || strcmp(r->name, "--template") == 0 ||
+	       strcmp(r->name, "--build-template") == 0;
+}
+
 /* What neither option nor environment said: from farstep.yaml.  The target first, because others
  * follow from it. */
 static int read_config(struct options *o, struct err *e)
@@ -513,7 +520,8 @@ static int read_config(struct options *o, struct err *e)
 		return -1;
 	is_e2b = o->target && strcmp(o->target, "e2b") == 0;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		if (rows[i].kind != TARGET_NAME && set_configured(o, &rows[i], is_e2b, e) < 0)
+		if (rows[i].kind != TARGET_NAME && !(o->sandbox && is_of_making(&rows[i])) &&
+		    set_configured(o, &rows[i], is_e2b, e) < 0)
 			return -1;
 	if (is_e2b && o->template_name)
 		o->template_name = config_file_template(o->config, o->template_name);
@@ -551,6 +559,10 @@ static int check_lifetime(const struct options *o, struct err *e)
 		return err_set(e, ERR_POLICY, 0,
 		               "%s: target %s is a worker of your own, which stays anyway", option,
 		               o->target);
+	/* Which hosts a kept one may reach is not remembered, only that its network is off. */
+	if (o->hosts)
+		return err_set(e, ERR_UNSUPPORTED, 0, "%s: not with a list of hosts: want --network "
+		               "off or on", option);
 	if (!o->sandbox)
 		return 0;
 	if (strspn(o->sandbox, SANDBOX_ID_BYTES) != strlen(o->sandbox) || !*o->sandbox)

@@ -188,9 +188,13 @@ TEST(a_sandbox_to_use_says_its_target)
 	assert_refused("run --template t --sandbox ikxm3p9a1c07", ERR_POLICY,
 	               "--template: sandbox ikxm3p9a1c07 is made already: leave one of the two "
 	               "out");
-	assert_refused("run --cpu 2 --sandbox ikxm3p9a1c07", ERR_POLICY, NULL);
+	assert_refused("run --cpu 2 --sandbox ikxm3p9a1c07", ERR_POLICY,
+	               "--cpu: sandbox ikxm3p9a1c07 is made already: leave one of the two out");
 	assert_refused("run --memory 4 --sandbox ikxm3p9a1c07", ERR_POLICY, NULL);
 	assert_refused("run --build-template --sandbox ikxm3p9a1c07", ERR_POLICY, NULL);
+	assert_refused("run --network a.example --sandbox ikxm3p9a1c07", ERR_UNSUPPORTED, NULL);
+	assert_refused("run --e2b --network a.example --keep", ERR_UNSUPPORTED,
+	               "--keep: not with a list of hosts: want --network off or on");
 	assert_refused("run --keep --target unix:/s", ERR_POLICY,
 	               "--keep: target unix:/s is a worker of your own, which stays anyway");
 }
@@ -618,6 +622,11 @@ TEST(farstep_yaml_counts_after_options_and_environment)
 	assert_int_equal(l.o.cpu, 0);
 	options_release(&l.o);
 	unsetenv("FARSTEP_TARGET");
+	accept(&l, "run --sandbox ikxm3p9a1c07 --network off p"); /* it is made already */
+	assert_int_equal(l.o.cpu, 0);
+	assert_null(l.o.template_name);
+	assert_int_equal(l.o.timeout_s, 900);
+	options_release(&l.o);
 	accept(&l, "template build x"); /* makes no sandbox */
 	assert_int_equal(l.o.cpu, 0);
 	options_release(&l.o);
