@@ -590,6 +590,7 @@ static void on_sized(void *user, const struct e2b_result *r)
 		up_failed(s, &e);
 		return;
 	}
+	s->has_made = true;
 	start_upload(s);
 }
 
@@ -613,17 +614,18 @@ static void sandbox_is_there(struct e2b *s)
 		up_failed(s, &e);
 		return;
 	}
-	s->has_made = true;
 	tell_step(s, MADE_SANDBOX, 0);
 	s->envd = envd_new(s->loop, s->http, &s->env, &s->made, NULL, &e);
 	if (!s->envd) {
 		up_failed(s, &e);
 		return;
 	}
-	if (s->fit.is_sized)
+	if (s->fit.is_sized) {	/* nothing goes there before */
 		ask_size(s);
-	else
-		start_upload(s);
+		return;
+	}
+	s->has_made = true;
+	start_upload(s);
 }
 
 static void on_created(void *user, const struct e2b_result *r);
@@ -643,7 +645,6 @@ static void on_built(void *user, const struct err *err)
 
 	s->build = NULL;
 	if (err) {
-		s->ret->id[0] = 0;
 		up_failed(s, err);
 		return;
 	}
@@ -652,16 +653,19 @@ static void on_built(void *user, const struct err *err)
 	s->step_ns = now_ns();
 	end.deadline_ms = left_ms(s);
 	s->call = e2b_create(s->api, &s->create, NULL, &end, &e);
-	if (!s->call)
+	if (s->call)
+		snprintf(s->ret->id, sizeof(s->ret->id), PENDING "%s", s->unique);
+	else
 		up_failed(s, &e);
 }
 
-/* Of the size that was asked for.  There is nothing then. */
+/* Of the size that was asked for.  While it is built there is nothing to end. */
 static void template_is_missing(struct e2b *s)
 {
 	const struct e2b_build_hooks hooks = { s, on_build_line, on_built };
 	struct err e = ERR_INIT;
 
+	s->ret->id[0] = 0;
 	if (!s->spec->build_template) {
 		e2b_fit_missing(&s->fit, &e);
 	} else {
@@ -676,7 +680,6 @@ static void template_is_missing(struct e2b *s)
 		if (s->build)
 			return;
 	}
-	s->ret->id[0] = 0;
 	up_failed(s, &e);
 }
 

@@ -10,11 +10,13 @@ import io
 import json
 import os
 import re
+import signal
+import subprocess
 import tarfile
 import threading
 
 from lib_cloud import MOCK, Cloud
-from lib_run import BUILD, call, done, ok, pipeline, run, shell
+from lib_run import BUILD, FARSTEP, call, done, ok, pipeline, run, shell, wait_for
 
 KEY = "e2b_" + "a" * 40
 ID = "i0123456789abcdefghij"
@@ -22,6 +24,7 @@ SECRET = "in-no-request=4711"
 for name in list(os.environ):
     if name.lower().endswith("_proxy") or name.startswith("E2B_"):
         del os.environ[name]
+os.environ["FARSTEP_TEMPLATES"] = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../templates")
 
 
 class Api:
@@ -83,6 +86,8 @@ class Api:
         if (method, path) == ("POST", "/v2/templates/t1/builds/b1"):
             return 202, None
         if path == "/templates/t1/builds/b1/status":
+            if self.build == "slow":
+                return 200, {"status": "building"}
             if self.build == "ready":
                 self.templates.add(self.named)
                 return 200, {"status": "ready", "logEntries": [{"message": "all done"}]}
@@ -175,6 +180,15 @@ def sizes():
     with Api(build="error") as a:
         p = one(a, *size, "--build-template")
         ok("the build failed at step 3: exit status 100" in p.stderr.decode() and a.count("DELETE") == 0, "a build that fails is the reason", p)
+
+
+def interrupted():
+    with Api(build="slow") as a:
+        q = subprocess.Popen([FARSTEP, "exec", "--e2b", "--cpu", "4", "--build-template", "--", "true"], env=a.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for("the build", lambda: a.count("GET", "/templates/t1/builds/b1/status"))
+        q.send_signal(signal.SIGINT)
+        ok(q.wait(20) == 130 and a.count("GET", "/v2/sandboxes") == 0 and a.count("DELETE") == 0,
+           "a build that is not waited for leaves no sandbox to look for", [x[:2] for x in a.asked])
 
 
 def refused():
@@ -294,6 +308,7 @@ def in_the_cloud():
 
 asked_for()
 sizes()
+interrupted()
 refused()
 builds()
 if os.path.exists(MOCK):
