@@ -28,6 +28,7 @@
 #define SCRATCH "/tmp:/var/tmp:/dev/shm:/home/user:/root"
 #define DEBUG_SANDBOX "debug_sandbox_id"	/* as the official client calls it */
 #define DEBUG_ENVD "99.99.99"
+#define READY "ready\n"
 
 enum {
 	ONE_REQUEST = 16 << 20,	/* a larger package goes in parts, beside the worker */
@@ -35,6 +36,7 @@ enum {
 	STARTS = 3,
 	STARTED_TWICE = 95,
 	START_AGAIN_MS = 300,
+	READY_MS = 500,	/* for the worker to say that it listens */
 	PENDING_ASKS = 5,
 	PENDING_GAP_MS = 800,
 	SAID_MAX = 600,
@@ -59,7 +61,7 @@ static const char bootstrap[] =
 	"cd \"$4\"\n"
 	"w=$1 log=$3\n"
 	"shift 4\n"
-	"exec \"$w\" \"$@\" </dev/null >>\"$log\" 2>&1\n";
+	"exec \"$w\" \"$@\" </dev/null 2>>\"$log\"\n";
 
 struct e2b {
 	struct loop *loop;
@@ -90,6 +92,7 @@ struct e2b {
 	struct envd_put *put;
 	struct envd_process *process;
 	unsigned starts;
+	uint32_t pid;	/* of the bootstrap, which becomes the worker */
 	struct failure start_failed;
 	struct envd_call *log_call, *list_call;
 	struct loop_timer timer;
@@ -363,13 +366,20 @@ static void on_log_read(void *user, const struct envd_result *r)
 		s->hooks.on_worker_end(s->hooks.user, &e);
 }
 
+static void worker_started(struct e2b *s, uint32_t pid);
+static void start_failed(struct e2b *s, const struct failure *f);
+
+/* It listens: who asks the edge for its port before that waits there for 100 ms. */
 static void on_process_output(void *user, bool is_stderr, const uint8_t *p, size_t n)
 {
-	(void)is_stderr;
-	on_log_data(user, p, n);
+	struct e2b *s = user;
+
+	if (!is_stderr && !s->is_up && n == strlen(READY) && memcmp(p, READY, n) == 0)
+		worker_started(s, s->pid);
+	else
+		on_log_data(s, p, n);
 }
 
-static void start_failed(struct e2b *s, const struct failure *f);
 
 static void on_process_end(void *user, const struct envd_exit *x, const struct failure *f)
 {
@@ -378,16 +388,23 @@ static void on_process_end(void *user, const struct envd_exit *x, const struct f
 	char path[100];
 
 	s->process = NULL;
-	if (f && s->is_up) {	/* the stream broke, which says nothing of the worker */
+	if (!s->is_up)
+		loop_timer_stop(&s->timer);
+	if (f && (s->is_up || s->pid)) {	/* the stream broke, and the worker was started */
 		log_debug("%s", f->err.msg);
+		if (!s->is_up)
+			worker_started(s, s->pid);
 		return;
 	}
 	if (f) {
 		start_failed(s, f);
 		return;
 	}
-	if (x->code == STARTED_TWICE)	/* then the first one runs */
+	if (x->code == STARTED_TWICE) {	/* then the first one runs */
+		if (!s->is_up)
+			worker_started(s, s->pid);
 		return;
+	}
 	err_set(&s->err, ERR_PROVIDER, 0, "sandbox %s: the worker ended (%s)", s->made.id,
 		x->status);
 	snprintf(path, sizeof(path), LOG_PATH, s->unique);
@@ -399,16 +416,26 @@ static void on_process_end(void *user, const struct envd_exit *x, const struct f
 
 static void worker_started(struct e2b *s, uint32_t pid)
 {
-	log_debug("sandbox %s: bootstrap is process %u", s->made.id, pid);
+	log_debug("sandbox %s: the worker is process %u", s->made.id, pid);
+	loop_timer_stop(&s->timer);
 	tell_step(s, MADE_START, 0);
 	up_succeeded(s);
+}
+
+/* Its word may be lost with the stream: then it is tried without. */
+static void on_ready_late(struct loop_timer *t)
+{
+	struct e2b *s = (struct e2b *)((char *)t - offsetof(struct e2b, timer));
+
+	worker_started(s, s->pid);
 }
 
 static void on_process_start(void *user, uint32_t pid)
 {
 	struct e2b *s = user;
 
-	if (!s->is_up)
+	s->pid = pid;
+	if (!s->is_up && loop_timer_start(s->loop, &s->timer, READY_MS, on_ready_late, NULL) < 0)
 		worker_started(s, pid);
 }
 
@@ -420,13 +447,15 @@ static void start_worker(struct e2b *s)
 		size,	    log,       root,		  "--listen",
 		listen,	    "--token-sha256", s->spec->token_sha256, "--root",
 		root,	    "--sandbox-id",   s->made.id,	     "--lease",
-		lease,	    s->spec->keep ? "--scratch" : NULL,	     SCRATCH,	NULL,
+		lease,	    "--say-ready",    s->spec->keep ? "--scratch" : NULL,
+		SCRATCH,    NULL,
 	};
 	struct envd_command cmd = { .cmd = "/bin/sh", .args = args, .twice_is_fine = true };
 	struct envd_hooks hooks = { s, on_process_start, on_process_output, on_process_end };
 	struct err e = ERR_INIT;
 
 	s->starts++;
+	s->pid = 0;
 	snprintf(worker, sizeof(worker), WORKER_PATH, s->unique);
 	snprintf(root, sizeof(root), ROOT_PATH, s->unique);
 	snprintf(log, sizeof(log), LOG_PATH, s->unique);

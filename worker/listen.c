@@ -108,8 +108,11 @@ int listen_open(const char *address, struct err *e)
 	fd = socket(a.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_set(e, ERR_SYS, errno, "socket");
-	if (a.any.sa_family != AF_UNIX)
+	if (a.any.sa_family != AF_UNIX) {
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+		/* Connections have it from here: small answers must not wait for an ACK. */
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	}
 	mask = umask(077);
 	r = bind(fd, &a.any, len);
 	umask(mask);

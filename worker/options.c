@@ -34,6 +34,8 @@ static const struct row {
 	  offsetof(struct worker_options, heartbeat_ms), HEARTBEAT_MIN_MS, HEARTBEAT_MAX_MS },
 	{ "--once", NULL, "end when the first session is closed", FLAG,
 	  offsetof(struct worker_options, once), 0, 0 },
+	{ "--say-ready", NULL, "print \"ready\" on standard output when it listens", FLAG,
+	  offsetof(struct worker_options, say_ready), 0, 0 },
 	{ "--log-level", "LEVEL", "error, warn, info or debug (default info)", LEVEL, 0, 0, 0 },
 	{ "--log-format", "FORMAT", "text or json", FORMAT, 0, 0, 0 },
 	{ "--config", "FILE|-", "these options as a JSON object; - is standard input", CONFIG,

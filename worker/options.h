@@ -26,6 +26,7 @@ struct worker_options {
 	int64_t max_sessions;
 	int64_t heartbeat_ms;
 	bool once; /* exit when the first session is closed */
+	bool say_ready;
 	enum log_level log_level;
 	bool log_json;
 	const char *role;   /* NULL: supervisor */

@@ -485,6 +485,14 @@ static int open_all(struct worker_options *o, struct err *e)
 	return 0;
 }
 
+/* For who started us and waits; nothing else of ours is said there, and nobody who comes from us
+ * holds it open. */
+static void say_ready(void)
+{
+	fs_write_all(STDOUT_FILENO, "ready\n", 6, NULL);
+	dup2(STDERR_FILENO, STDOUT_FILENO);
+}
+
 int supervisor_main(struct worker_options *o)
 {
 	struct err e = ERR_INIT;
@@ -493,10 +501,12 @@ int supervisor_main(struct worker_options *o)
 	sup.store_fd = sup.listen_fd = sup.lifeline_rd = sup.lifeline_wr = sup.self_fd = -1;
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	if (open_all(o, &e) < 0 || start_worker(&e) < 0) {
-		log_error("%s", e.msg);
-		return e.code == ERR_USAGE ? WORKER_USAGE : WORKER_REFUSED;
-	}
+	if (open_all(o, &e) < 0)
+		goto refused;
+	if (o->say_ready)
+		say_ready();
+	if (start_worker(&e) < 0)
+		goto refused;
 	while (!sup.finished) {
 		if (loop_pass(sup.loop, -1, &e) < 0) {
 			log_error("%s", e.msg);
@@ -506,4 +516,7 @@ int supervisor_main(struct worker_options *o)
 	}
 	finish();
 	return sup.exit_code;
+refused:
+	log_error("%s", e.msg);
+	return e.code == ERR_USAGE ? WORKER_USAGE : WORKER_REFUSED;
 }

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -69,10 +70,11 @@ static int dial(int family, const struct sockaddr *to, socklen_t len, int *ret_f
 	auto_close int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 	socklen_t sys_len = sizeof(int);
-	int sys = 0;
+	int sys = 0, on = 1;
 
 	if (fd < 0)
 		return errno;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	if (connect(fd, to, len) < 0 && errno != EINPROGRESS)
 		return errno;
 	if (poll(&p, 1, CONNECT_MS) <= 0)

@@ -15,6 +15,7 @@
 	            "\"0.6.13\",\"envdAccessToken\":\"feed\",\"domain\":null}")
 #define WRITTEN "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n[]"
 #define STARTED "{\"event\":{\"start\":{\"pid\":42}}}\n"
+#define READY	"{\"event\":{\"data\":{\"stdout\":\"cmVhZHkK\"}}}\n" /* "ready\n" */
 
 struct client {
 	struct loop *loop;
@@ -138,7 +139,7 @@ TEST(four_requests_bring_it_up_and_none_holds_anything_of_the_user)
 	assert_non_null(strstr(start, "/worker\",\"8\","));
 	assert_non_null(
 		strstr(start, "\"--listen\",\"0.0.0.0:47110\",\"--token-sha256\",\"" TOKEN "\""));
-	assert_non_null(strstr(start, "\"--sandbox-id\",\"" ID "\",\"--lease\",\"300000\"]"));
+	assert_non_null(strstr(start, "\"--sandbox-id\",\"" ID "\",\"--lease\",\"300000\",\"--say-ready\"]"));
 	assert_non_null(strstr(start, "\"stdin\":false"));
 	for (int i = 0; i < script->n_asked; i++)
 		assert_null(strstr(script->asked[i].text, "hidden-4711"));
@@ -168,10 +169,10 @@ TEST(the_bootstrap_refuses_a_worker_that_was_cut_short)
 	}
 	script_text[n] = 0;
 	snprintf(command, sizeof(command),
-	         "cd %s && printf '#!/bin/sh\\necho \"$@\"\\n' >w && cat >b.sh && "
+	         "cd %s && printf '#!/bin/sh\\necho \"$@\"\\necho fault >&2\\n' >w && cat >b.sh && "
 	         "{ sh b.sh $PWD/w 99 $PWD/log $PWD/root a b; echo \"code $?\"; "
-	         "sh b.sh $PWD/w 20 $PWD/log $PWD/root a b; echo \"code $?\"; cat log; "
-	         "sh b.sh $PWD/w 20 $PWD/log $PWD/root a b; echo \"code $?\"; } 2>&1 >out",
+	         "sh b.sh $PWD/w 35 $PWD/log $PWD/root a b; echo \"code $?\"; cat log; "
+	         "sh b.sh $PWD/w 35 $PWD/log $PWD/root a b; echo \"code $?\"; } 2>&1 >out",
 	         c.dir.path);
 	f = popen(command, "we");
 	assert_non_null(f);
@@ -184,7 +185,7 @@ TEST(the_bootstrap_refuses_a_worker_that_was_cut_short)
 	fclose(f);
 	assert_string_equal(
 		out,
-		"the worker has 20 bytes in the sandbox, not 99\ncode 90\ncode 0\na b\ncode 95\n");
+		"the worker has 35 bytes in the sandbox, not 99\ncode 90\na b\ncode 0\nfault\ncode 95\n");
 }
 
 TEST(a_worker_that_ends_at_once_leaves_its_last_words)
@@ -197,12 +198,51 @@ TEST(a_worker_that_ends_at_once_leaves_its_last_words)
 	         "HTTP/1.1 200 x\r\n\r\nlisten: address in use\n" });
 
 	up(&c);
+	run_until(&c, &c.done);
+	assert_int_equal(c.ended, 0);
+	assert_int_equal(c.steps, 2);
+	assert_string_equal(c.err.msg,
+	                    "sandbox " ID ": the worker ended (exit status 111): listen: "
+	                    "address in use");
+	assert_int_equal(c.err.code, ERR_PROVIDER);
+}
+
+TEST(a_worker_that_ended_later_is_lost_with_its_last_words)
+{
+	CLIENT({ "POST /v2/sandboxes ", MADE }, { "POST /files ", WRITTEN },
+	       { "POST /process.Process/Start ", STREAM STARTED READY
+	         "{\"event\":{\"end\":{\"exitCode\":111,\"exited\":true,\"status\":\"exit status "
+	         "111\"}}}\n={}" },
+	       { "GET /files?path=/tmp/farstep-", "HTTP/1.1 200 x\r\n\r\nno memory\n" });
+
+	up(&c);
 	run_until(&c, &c.ended);
 	assert_int_equal(c.done, 1);
 	assert_string_equal(c.why.msg,
-	                    "sandbox " ID ": the worker ended (exit status 111): listen: "
-	                    "address in use");
+	                    "sandbox " ID ": the worker ended (exit status 111): no memory");
 	assert_int_equal(c.why.code, ERR_LOST);
+}
+
+TEST(a_worker_that_listens_is_asked_at_once_and_a_silent_one_nevertheless)
+{
+	CLIENT({ "POST /v2/sandboxes ", MADE }, { "POST /files ", WRITTEN },
+	       { "POST /process.Process/Start ", STREAM STARTED "!\n" },
+	       { "POST /v2/sandboxes ", MADE }, { "POST /files ", WRITTEN },
+	       { "POST /process.Process/Start ", STREAM STARTED READY "!\n" });
+	uint64_t begun = now_ns(), silent;
+
+	up(&c);
+	run_until(&c, &c.done);
+	silent = now_ns() - begun;
+	assert_true(silent >= UINT64_C(500000000));
+	client_free(&c);
+	client_init(&c);
+	begun = now_ns();
+	up(&c);
+	run_until(&c, &c.done);
+	assert_string_equal(c.err.msg, "");
+	assert_int_equal(c.steps, 3);
+	assert_true(now_ns() - begun < silent);
 }
 
 TEST(a_start_whose_answer_was_lost_is_asked_about)
@@ -363,6 +403,8 @@ int main(void)
 		cmocka_unit_test(four_requests_bring_it_up_and_none_holds_anything_of_the_user),
 		cmocka_unit_test(the_bootstrap_refuses_a_worker_that_was_cut_short),
 		cmocka_unit_test(a_worker_that_ends_at_once_leaves_its_last_words),
+		cmocka_unit_test(a_worker_that_ended_later_is_lost_with_its_last_words),
+		cmocka_unit_test(a_worker_that_listens_is_asked_at_once_and_a_silent_one_nevertheless),
 		cmocka_unit_test(a_start_whose_answer_was_lost_is_asked_about),
 		cmocka_unit_test(a_create_that_failed_for_certain_leaves_nothing_to_destroy),
 		cmocka_unit_test(a_request_that_was_given_up_is_looked_for_and_ended),

@@ -229,7 +229,7 @@ TEST(mistakes_of_a_configuration_are_named_even_where_a_flag_outdoes_them)
 	BY_VARIABLE("{\"max-session\":1}",
 	            "unknown key 'max-session'; there are listen, token-sha256, root, sandbox-id, "
 	            "lease, max-sessions, "
-	             "heartbeat, once, log-level, log-format");
+	             "heartbeat, once, say-ready, log-level, log-format");
 	BY_VARIABLE("{\"listen\":7}", "listen: want a string, got a number");
 	BY_VARIABLE("{\"root\":null}", "root: want a string, got null");
 	BY_VARIABLE("{\"lease\":\"5000\"}", "lease: want a number, got a string");
