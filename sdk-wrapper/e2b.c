@@ -34,6 +34,7 @@ enum {
 	ONE_REQUEST = 16 << 20,	/* a larger package goes in parts, beside the worker */
 	QUICK_MS = 10000,
 	STARTS = 3,
+	NOT_WHOLE = 90,
 	STARTED_TWICE = 95,
 	START_AGAIN_MS = 300,
 	READY_MS = 500,	/* for the worker to say that it listens */
@@ -43,9 +44,10 @@ enum {
 	UNIQUE_LEN = 32,
 };
 
-/* Its words: worker, its byte count, log, root, then the worker's own arguments.  An upload
- * may have come to its end early and look fine; one that was cut and sent again may still have
- * its first writer ("Text file busy"), so a copy is run; a start may come twice. */
+/* Its words: worker, its byte count, its SHA-256, log, root, then the worker's own arguments.  An
+ * upload may have come to its end early or changed, and look fine; one that was cut and sent
+ * again may still have its first writer ("Text file busy"), so a copy is run; a start may come
+ * twice.  A template without sha256sum has the byte count alone. */
 static const char bootstrap[] =
 	"set -e\n"
 	"n=$(wc -c <\"$1\")\n"
@@ -54,13 +56,17 @@ static const char bootstrap[] =
 	" exit 90\n"
 	"}\n"
 	"cp \"$1\" \"$1.run\"\n"
+	"if s=$(sha256sum \"$1.run\" 2>/dev/null) && [ \"${s%% *}\" != \"$3\" ]; then\n"
+	" echo \"the worker was changed on its way into the sandbox\"\n"
+	" exit 90\n"
+	"fi\n"
 	"chmod 700 \"$1.run\"\n"
-	"[ ! -d \"$4\" ] || exit 95\n"
-	"mkdir \"$4\"\n"
+	"[ ! -d \"$5\" ] || exit 95\n"
+	"mkdir \"$5\"\n"
 	"mv -f \"$1.run\" \"$1\"\n"
-	"cd \"$4\"\n"
-	"w=$1 log=$3\n"
-	"shift 4\n"
+	"cd \"$5\"\n"
+	"w=$1 log=$4\n"
+	"shift 5\n"
 	"exec \"$w\" \"$@\" </dev/null 2>>\"$log\"\n";
 
 struct e2b {
@@ -85,6 +91,7 @@ struct e2b {
 	struct envd *envd;
 	int worker_fd, package_fd;
 	uint64_t worker_len, package_len;
+	char worker_sha256[SHA256_HEX];
 	bool wants_package, uploading, has_made;
 	unsigned uploads_left;
 	bool is_up;	/* on_done was called for success */
@@ -358,7 +365,7 @@ static void on_log_read(void *user, const struct envd_result *r)
 	s->log_call = NULL;
 	while (s->said_len && s->said[s->said_len - 1] == '\n')
 		s->said[--s->said_len] = 0;
-	err_set(&e, s->is_up ? ERR_LOST : ERR_PROVIDER, 0, "%s%s%.280s", s->err.msg,
+	err_set(&e, s->is_up ? ERR_LOST : s->err.code, 0, "%s%s%.280s", s->err.msg,
 		s->said_len ? ": " : "", s->said);
 	if (!s->is_up)
 		up_failed(s, &e);
@@ -405,8 +412,8 @@ static void on_process_end(void *user, const struct envd_exit *x, const struct f
 			worker_started(s, s->pid);
 		return;
 	}
-	err_set(&s->err, ERR_PROVIDER, 0, "sandbox %s: the worker ended (%s)", s->made.id,
-		x->status);
+	err_set(&s->err, x->code == NOT_WHOLE ? ERR_INTEGRITY : ERR_PROVIDER, 0,
+		"sandbox %s: the worker ended (%s)", s->made.id, x->status);
 	snprintf(path, sizeof(path), LOG_PATH, s->unique);
 	if (!s->said_len)	/* then it got as far as the worker, whose words are in its log */
 		s->log_call = envd_read(s->envd, path, 0, 0, on_log_data, &end, NULL);
@@ -444,7 +451,7 @@ static void start_worker(struct e2b *s)
 	char worker[100], root[100], log[100], size[24], listen[32], lease[16];
 	const char *const args[] = {
 		"-c",	    bootstrap, "farstep",	  worker,
-		size,	    log,       root,		  "--listen",
+		size,	    s->worker_sha256, log,	  root,		  "--listen",
 		listen,	    "--token-sha256", s->spec->token_sha256, "--root",
 		root,	    "--sandbox-id",   s->made.id,	     "--lease",
 		lease,	    "--say-ready",    s->spec->keep ? "--scratch" : NULL,
@@ -747,6 +754,25 @@ static void on_debug_timer(struct loop_timer *t)
 
 /* 1: the request */
 
+static int digest_worker(struct e2b *s, struct err *e)
+{
+	uint8_t piece[65536];
+	struct hash h;
+	off_t at = 0;
+	ssize_t n;
+
+	hash_init(&h);
+	while ((n = pread(s->worker_fd, piece, sizeof(piece), at)) > 0) {
+		hash_update(&h, piece, (size_t)n);
+		at += n;
+	}
+	if (n < 0 || (uint64_t)at != s->worker_len)
+		return err_set(e, ERR_PROVIDER, n < 0 ? errno : 0, "worker program '%s': cannot be read",
+			       s->spec->worker_path);
+	hash_hex(&h, s->worker_sha256);
+	return 0;
+}
+
 static int open_worker(struct e2b *s, struct err *e)
 {
 	struct stat st;
@@ -755,7 +781,7 @@ static int open_worker(struct e2b *s, struct err *e)
 	if (s->worker_fd < 0 || fstat(s->worker_fd, &st) < 0)
 		return err_set(e, ERR_PROVIDER, errno, "worker program '%s'", s->spec->worker_path);
 	s->worker_len = (uint64_t)st.st_size;
-	return 0;
+	return digest_worker(s, e);
 }
 
 int e2b_up(struct e2b *s, const struct sandbox_spec *spec, struct sandbox *ret,

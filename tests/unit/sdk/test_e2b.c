@@ -145,9 +145,9 @@ TEST(four_requests_bring_it_up_and_none_holds_anything_of_the_user)
 		assert_null(strstr(script->asked[i].text, "hidden-4711"));
 }
 
-TEST(the_bootstrap_refuses_a_worker_that_was_cut_short)
+TEST(the_bootstrap_refuses_a_worker_that_was_cut_short_or_changed)
 {
-	char script_text[2000], command[3000], out[300] = "";
+	char script_text[3000], command[4000], out[400] = "";
 	const char *start, *end;
 	size_t n = 0;
 	FILE *f;
@@ -170,9 +170,11 @@ TEST(the_bootstrap_refuses_a_worker_that_was_cut_short)
 	script_text[n] = 0;
 	snprintf(command, sizeof(command),
 	         "cd %s && printf '#!/bin/sh\\necho \"$@\"\\necho fault >&2\\n' >w && cat >b.sh && "
-	         "{ sh b.sh $PWD/w 99 $PWD/log $PWD/root a b; echo \"code $?\"; "
-	         "sh b.sh $PWD/w 35 $PWD/log $PWD/root a b; echo \"code $?\"; cat log; "
-	         "sh b.sh $PWD/w 35 $PWD/log $PWD/root a b; echo \"code $?\"; } 2>&1 >out",
+	         "D=$(sha256sum w | cut -c 1-64) && "
+	         "{ sh b.sh $PWD/w 99 $D $PWD/log $PWD/root a b; echo \"code $?\"; "
+	         "sh b.sh $PWD/w 35 x${D#?} $PWD/log $PWD/root a b; echo \"code $?\"; "
+	         "sh b.sh $PWD/w 35 $D $PWD/log $PWD/root a b; echo \"code $?\"; cat log; "
+	         "sh b.sh $PWD/w 35 $D $PWD/log $PWD/root a b; echo \"code $?\"; } 2>&1 >out",
 	         c.dir.path);
 	f = popen(command, "we");
 	assert_non_null(f);
@@ -185,7 +187,8 @@ TEST(the_bootstrap_refuses_a_worker_that_was_cut_short)
 	fclose(f);
 	assert_string_equal(
 		out,
-		"the worker has 35 bytes in the sandbox, not 99\ncode 90\na b\ncode 0\nfault\ncode 95\n");
+		"the worker has 35 bytes in the sandbox, not 99\ncode 90\n"
+		"the worker was changed on its way into the sandbox\ncode 90\na b\ncode 0\nfault\ncode 95\n");
 }
 
 TEST(a_worker_that_ends_at_once_leaves_its_last_words)
@@ -401,7 +404,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(four_requests_bring_it_up_and_none_holds_anything_of_the_user),
-		cmocka_unit_test(the_bootstrap_refuses_a_worker_that_was_cut_short),
+		cmocka_unit_test(the_bootstrap_refuses_a_worker_that_was_cut_short_or_changed),
 		cmocka_unit_test(a_worker_that_ends_at_once_leaves_its_last_words),
 		cmocka_unit_test(a_worker_that_ended_later_is_lost_with_its_last_words),
 		cmocka_unit_test(a_worker_that_listens_is_asked_at_once_and_a_silent_one_nevertheless),
