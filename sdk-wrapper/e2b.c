@@ -767,7 +767,8 @@ static int digest_worker(struct e2b *s, struct err *e)
 		at += n;
 	}
 	if (n < 0 || (uint64_t)at != s->worker_len)
-		return err_set(e, ERR_PROVIDER, n < 0 ? errno : 0, "worker program '%s': cannot be read",
+		return err_set(e, ERR_PROVIDER, n < 0 ? errno : 0,
+			       "worker program '%s': cannot be read",
 			       s->spec->worker_path);
 	hash_hex(&h, s->worker_sha256);
 	return 0;

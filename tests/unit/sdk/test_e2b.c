@@ -139,7 +139,8 @@ TEST(four_requests_bring_it_up_and_none_holds_anything_of_the_user)
 	assert_non_null(strstr(start, "/worker\",\"8\","));
 	assert_non_null(
 		strstr(start, "\"--listen\",\"0.0.0.0:47110\",\"--token-sha256\",\"" TOKEN "\""));
-	assert_non_null(strstr(start, "\"--sandbox-id\",\"" ID "\",\"--lease\",\"300000\",\"--say-ready\"]"));
+	assert_non_null(strstr(start, "\"--sandbox-id\",\"" ID "\",\"--lease\",\"300000\","
+				      "\"--say-ready\"]"));
 	assert_non_null(strstr(start, "\"stdin\":false"));
 	for (int i = 0; i < script->n_asked; i++)
 		assert_null(strstr(script->asked[i].text, "hidden-4711"));
@@ -188,7 +189,8 @@ TEST(the_bootstrap_refuses_a_worker_that_was_cut_short_or_changed)
 	assert_string_equal(
 		out,
 		"the worker has 35 bytes in the sandbox, not 99\ncode 90\n"
-		"the worker was changed on its way into the sandbox\ncode 90\na b\ncode 0\nfault\ncode 95\n");
+		"the worker was changed on its way into the sandbox\ncode 90\na b\ncode 0\n"
+		"fault\ncode 95\n");
 }
 
 TEST(a_worker_that_ends_at_once_leaves_its_last_words)
@@ -226,7 +228,7 @@ TEST(a_worker_that_ended_later_is_lost_with_its_last_words)
 	assert_int_equal(c.why.code, ERR_LOST);
 }
 
-TEST(a_worker_that_listens_is_asked_at_once_and_a_silent_one_nevertheless)
+TEST(a_worker_that_listens_is_asked_at_once_and_a_silent_one_too)
 {
 	CLIENT({ "POST /v2/sandboxes ", MADE }, { "POST /files ", WRITTEN },
 	       { "POST /process.Process/Start ", STREAM STARTED "!\n" },
@@ -407,7 +409,7 @@ int main(void)
 		cmocka_unit_test(the_bootstrap_refuses_a_worker_that_was_cut_short_or_changed),
 		cmocka_unit_test(a_worker_that_ends_at_once_leaves_its_last_words),
 		cmocka_unit_test(a_worker_that_ended_later_is_lost_with_its_last_words),
-		cmocka_unit_test(a_worker_that_listens_is_asked_at_once_and_a_silent_one_nevertheless),
+		cmocka_unit_test(a_worker_that_listens_is_asked_at_once_and_a_silent_one_too),
 		cmocka_unit_test(a_start_whose_answer_was_lost_is_asked_about),
 		cmocka_unit_test(a_create_that_failed_for_certain_leaves_nothing_to_destroy),
 		cmocka_unit_test(a_request_that_was_given_up_is_looked_for_and_ended),
