@@ -228,7 +228,7 @@ TEST(mistakes_of_a_configuration_are_named_even_where_a_flag_outdoes_them)
 {
 	BY_VARIABLE("{\"max-session\":1}",
 	            "unknown key 'max-session'; there are listen, token-sha256, root, sandbox-id, "
-	            "lease, max-sessions, "
+	            "lease, scratch, max-sessions, "
 	             "heartbeat, once, say-ready, log-level, log-format");
 	BY_VARIABLE("{\"listen\":7}", "listen: want a string, got a number");
 	BY_VARIABLE("{\"root\":null}", "root: want a string, got null");
