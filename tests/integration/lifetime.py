@@ -195,6 +195,30 @@ def hard(target):
     ok(got["ended"] == [id] and not remains() and not listed(), target + ": and cleared away by gc", (got, remains()))
 
 
+def taken_up(target):
+    """The proxy of a run that uses a kept sandbox is killed, and another goes on."""
+    slow = pipeline("slow", [shell("s", "echo one; sleep 2; echo two")])
+    first = subprocess.Popen([FARSTEP, "run", "-q", "--keep", "--target", target, "--run-dir", "runs", slow], stdin=subprocess.DEVNULL)
+    wait_for("the step", lambda: any(started(s["run"]) for s in listed().values()))
+    first.kill()
+    first.wait()
+    (id, it), = listed().items()
+    ok(it["state"] == "kept" and it["attachable"] == [it["run"]], target + ": a killed run's sandbox tells which run could go on", it)
+    p = call("attach", "--run-dir", "runs", it["run"])
+    ok(p.returncode == 0 and listed()[id]["state"] == "kept" and not listed()[id]["attachable"], target + ": attach goes on, and leaves the sandbox as --keep said", (p, listed()))
+    second = subprocess.Popen([FARSTEP, "run", "-q", "--sandbox", id, "--run-dir", "runs", slow], stdin=subprocess.DEVNULL)
+    other = wait_for("the step", lambda: [n for n in os.listdir("runs") if n > it["run"] and started(n)])[0]
+    ok(listed()[id]["state"] == "in use" and {"id": id, "why": "a farstep works with it"} in sandboxes("gc")["left"], target + ": a kept sandbox in use is left by gc", listed())
+    second.kill()
+    second.wait()
+    ok(listed()[id]["attachable"] == [other], target + ": after kill -9 the second run is the one that could go on", listed())
+    p = call("attach", "--run-dir", "runs", other)
+    with open("runs/%s/logs/s.stdout" % other) as f:
+        out = f.read()
+    ok(p.returncode == 0 and out == "one\ntwo\n" and call("verify", "--run-dir", "runs", other).returncode == 0, target + ": and does, with the token of the first", (p, out))
+    ok(bool(workers(id)) and sandboxes("kill", id)["ended"] == [id] and not remains(), target + ": the sandbox outlives that, too, until it is ended", remains())
+
+
 def unknown(target):
     """No mark and no run directory: a process is all there is."""
     r = run("two.yaml", "--keep", target=target, runs="away")
@@ -296,6 +320,7 @@ for target in ("local", "native"):
     killed(target)
     crash(target)
     hard(target)
+    taken_up(target)
     unknown(target)
 usage()
 if os.path.exists(MOCK):
