@@ -170,6 +170,7 @@ static struct box *box_of_journal(struct gathering *g, const struct rundir *d, c
                                   struct run_look l)
 {
 	const char *key = json_string(json_get(journal, "key"));
+	const char *host = json_string(json_get(journal, "host"));
 	struct sandbox s = { .pid = 0 };
 	struct box *x;
 	bool is_e2b;
@@ -180,6 +181,9 @@ static struct box *box_of_journal(struct gathering *g, const struct rundir *d, c
 	if (!s.run[0])
 		snprintf(s.run, sizeof(s.run), "%s", d->run);
 	is_e2b = strcmp(s.provider, "e2b") == 0;
+	/* A directory that machines share: whether it is gone is known on its own machine. */
+	if (host && *host && strcmp(host, g->host) != 0 && !is_e2b)
+		return NULL;
 	if ((x = boxes_find(g->b, s.id)) || (x = find_nameless(g->b, s.run)))
 		return x;
 	if (state_here(&s) != BOX_RUNNING && !is_e2b &&

@@ -91,6 +91,7 @@ int run_files_write_plan(struct run *r, struct err *e)
 
 int run_journal_write(struct run *r, struct err *e)
 {
+	char host[128] = "";
 	struct buf b, sandbox;
 	struct jw w;
 	int ret;
@@ -107,6 +108,7 @@ int run_journal_write(struct run *r, struct err *e)
 	jw_kstr(&w, "control", r->socket_dir);
 	jw_kint(&w, "jobs", r->o->jobs);
 	jw_kint(&w, "proxy_pid", getpid());
+	jw_kstr(&w, "host", gethostname(host, sizeof(host) - 1) == 0 ? host : "");
 	jw_kstr(&w, "key", r->key_id);
 	jw_kbool(&w, "keep", r->o->keep);
 	jw_kbool(&w, "reused", r->reused);

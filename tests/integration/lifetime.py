@@ -190,6 +190,16 @@ def hard(target):
         except ProcessLookupError:
             pass
     wait_for("the sandbox to be gone", lambda: listed()[id]["state"] != "orphan")
+    journal, mark = "runs/%s/journal/run.json" % listed()[id]["run"], MARKS + "/" + listed()[id]["run"]
+    with open(journal) as f:
+        said = f.read()
+    with open(journal, "w") as f:
+        f.write(said.replace('"host":"%s"' % os.uname().nodename, '"host":"elsewhere"'))
+    os.rename(mark, "mark")
+    ok(not sandboxes("gc")["ended"] and remains(), target + ": a run directory of another machine's is left alone", listed())
+    os.rename("mark", mark)
+    with open(journal, "w") as f:
+        f.write(said)
     ok(listed()[id]["state"] == "remains" and remains(), target + ": of a killed sandbox the files are listed", listed())
     got = sandboxes("gc")
     ok(got["ended"] == [id] and not remains() and not listed(), target + ": and cleared away by gc", (got, remains()))
