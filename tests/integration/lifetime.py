@@ -321,6 +321,11 @@ def usage():
     ok(p.returncode == 10 and b"--keep" in p.stderr, "a worker of one's own cannot be kept", p)
     p = call("run", "--dry-run", "--sandbox", "native-20261102t101112-3f9a1c07-0badcafe", "two.yaml")
     ok(p.returncode == 0 and json.loads(p.stdout)["sandbox"] == {"reuse": "native-20261102t101112-3f9a1c07-0badcafe"}, "--dry-run says that a sandbox would be used again", p)
+    with open("farstep.yaml", "w") as f:
+        f.write("e2b: {template: mine, cpu: 2, memory: 4}\n")
+    p = call("run", "--dry-run", "--sandbox", "ikxm3p9a1c07", "two.yaml")
+    os.remove("farstep.yaml")
+    ok(p.returncode == 0 and json.loads(p.stdout)["sandbox"] == {"reuse": "ikxm3p9a1c07"}, "what farstep.yaml says of new sandboxes is nothing to one that is there", p)
 
 
 for target in ("local", "native"):
