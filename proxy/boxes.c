@@ -271,8 +271,8 @@ static void take_mark(struct gathering *g, const char *name, const struct stat *
 	x->living = held;
 	x->here = has || mark_has_lock(dir); /* an older farstep made none */
 	if (!has) {	/* what a crash left before there was more to say */
-		snprintf(x->sandbox.id, sizeof(x->sandbox.id), "%s", name);
-		snprintf(x->sandbox.run, sizeof(x->sandbox.run), "%s", name);
+		snprintf(x->sandbox.id, sizeof(x->sandbox.id), "%.64s", name);
+		snprintf(x->sandbox.run, sizeof(x->sandbox.run), "%.64s", name);
 		x->born_us = (uint64_t)st->st_mtime * 1000000;
 		x->ours = true;
 		snprintf(x->key_id, sizeof(x->key_id), "%s", g->key_id);
