@@ -561,8 +561,8 @@ static int check_lifetime(const struct options *o, struct err *e)
 		               o->target);
 	/* Which hosts a kept one may reach is not remembered, only that its network is off. */
 	if (o->hosts)
-		return err_set(e, ERR_UNSUPPORTED, 0, "%s: not with a list of hosts: want "
-		               "--network off or on", option);
+		return err_set(e, ERR_UNSUPPORTED, 0,
+		               "%s: not with a list of hosts: want --network off or on", option);
 	if (!o->sandbox)
 		return 0;
 	if (strspn(o->sandbox, SANDBOX_ID_BYTES) != strlen(o->sandbox) || !*o->sandbox)
