@@ -137,6 +137,14 @@ void control_close(struct control *c)
 	free(c);
 }
 
+void control_forget(const struct run *r)
+{
+	struct sockaddr_un a;
+
+	if (address(&a, r->run, NULL) == 0)
+		unlink(a.sun_path);
+}
+
 int control_ask(const char *run, const char *request, struct buf *out, struct err *e)
 {
 	const struct timeval wait = { 5, 0 };

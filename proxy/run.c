@@ -326,6 +326,9 @@ static void on_fatal(void *arg, const struct err *e)
 	}
 	if (!r->error.code || e->code != ERR_LOST)
 		r->error = *e;
+	/* Its proxy ended before it opened one, or the worker's time was over. */
+	if (r->attached && r->error.code == ERR_NOT_FOUND)
+		r->error.code = ERR_LOST;
 	leave_loop(r);
 }
 
@@ -882,6 +885,18 @@ int run_prepare(struct run *r, struct options *o, struct plan *plan, struct err 
 	return run_files_write_plan(r, e);
 }
 
+/* Without an address it was asked for, and nobody knows what came of it: then that goes. */
+static int end_unborn(struct run *r, struct err *e)
+{
+	struct err why = ERR_INIT;
+
+	if (r->has_sandbox && r->provider->destroy(&r->sandbox, DESTROY_MS, &why) < 0)
+		log_error("what run %s asked for may be there still: %s", r->run, why.msg);
+	control_forget(r);
+	return err_set(e, ERR_LOST, 0,
+	               "run %s had no sandbox yet when its proxy ended: start it again", r->run);
+}
+
 int run_attach(struct run *r, struct options *o, const char *path, bool force, struct err *e)
 {
 	r->o = o;
@@ -894,11 +909,8 @@ int run_attach(struct run *r, struct options *o, const char *path, bool force, s
 	if (take_secrets(r, e) < 0 || run_journal_read(r, e) < 0 || common(r, e) < 0 ||
 	    make_steps(r, e) < 0 || open_events(r, e) < 0)
 		return -1;
-	/* Without an address it was asked for, and nobody knows what came of it. */
 	if (r->provider && (!r->has_sandbox || !r->sandbox.address[0]))
-		return err_set(e, ERR_LOST, 0,
-		               "run %s had no sandbox yet when its proxy ended: start it again",
-		               r->run);
+		return end_unborn(r, e);
 	/* The archive is there until the worker has it. */
 	package_init(&r->package);
 	if (faccessat(r->dir.fd, "journal/package.tar.zst", F_OK, 0) == 0)

@@ -166,6 +166,7 @@ void sending_pump(struct sending *s);
 /* ---- control.c ---- */
 struct control *control_open(struct run *r, struct err *e);
 void control_close(struct control *c);
+void control_forget(const struct run *r); /* of a proxy that was killed; the run's lock is ours */
 /* Asks a living run's proxy; out gets its answer (JSON).  ERR_NOT_FOUND: nobody is there. */
 int control_ask(const char *run, const char *request, struct buf *out, struct err *e);
 

@@ -50,7 +50,7 @@ enum {
  * twice.  A template without sha256sum has the byte count alone. */
 static const char bootstrap[] =
 	"set -e\n"
-	"n=$(wc -c <\"$1\")\n"
+	"n=$(wc -c 2>/dev/null <\"$1\") || n=0\n"
 	"[ \"$n\" -eq \"$2\" ] || {\n"
 	" echo \"the worker has $n bytes in the sandbox, not $2\"\n"
 	" exit 90\n"
