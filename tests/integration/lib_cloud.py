@@ -33,6 +33,8 @@ class Cloud:
         self.p.stdout.close()
 
     def asked(self, method=None, path=""):
+        if not os.path.exists(self.log):
+            return []
         with open(self.log) as f:
             rows = [json.loads(l) for l in f]
         return [r for r in rows if method in (None, r["method"]) and r["path"].startswith(path)]
