@@ -2,113 +2,31 @@
 #define _GNU_SOURCE
 #include "proxy/run.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "protocol/base/cleanup.h"
-#include "protocol/base/fs.h"
 #include "protocol/base/log.h"
 #include "proxy/env_json.h"
 #include "proxy/last_words.h"
-#include "proxy/mark.h"
 #include "proxy/reuse.h"
-#include "proxy/target.h"
-#include "proxy/userkey.h"
-#include "proxy/where.h"
 
 #define OWNER_CHECK_MS   500
 #define CLOSE_MS         12000 /* how long the worker may take to end a session */
 #define FIRST_CONNECT_MS 30000
-#define DESTROY_MS       10000
-
-/* ---- events and phases ---- */
-
-void run_event(struct run *r, const char *name, const struct buf *fields)
-{
-	struct err e = ERR_INIT;
-	struct buf b;
-	const char *text = NULL;
-
-	if (r->taken_over)
-		return;
-	buf_init(&b, LIMIT_TEXT + 1);
-	if (fields && buf_put(&b, buf_data(fields), buf_len(fields), &e) == 0)
-		text = buf_cstr(&b, &e);
-	if (events_put(&r->ev, name, text, &e) < 0)
-		log_error("event %s: %s", name, e.msg);
-	r->events_seen++;
-	buf_release(&b);
-}
-
-static void PRINTF_LIKE(3, 4) event(struct run *r, const char *name, const char *fmt, ...)
-{
-	struct buf b;
-	char text[2048];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	buf_init(&b, sizeof(text) + 1);
-	buf_puts(&b, text, NULL);
-	run_event(r, name, &b);
-	buf_release(&b);
-}
-
-/* Events with texts that somebody else wrote: names, ids, versions. */
-static void begin_fields(struct jw *w, struct buf *b)
-{
-	buf_init(b, LIMIT_TEXT);
-	jw_init(w, b);
-	jw_obj(w);
-}
-
-static void end_fields(struct run *r, const char *name, struct jw *w)
-{
-	struct err e = ERR_INIT;
-
-	jw_end(w);
-	if (jw_done(w, &e) < 0)
-		log_error("event %s: %s", name, e.msg);
-	else
-		run_event(r, name, w->out);
-	buf_release(w->out);
-}
-
-static double ms_since(uint64_t ns)
-{
-	return (double)(now_ns() - ns) / 1e6;
-}
-
-void run_phase(struct run *r, enum phase p)
-{
-	uint64_t now = now_ns();
-	static const uint64_t none;
-
-	for (int i = 0; i < PHASES; i++)
-		if (r->phase_ns[i] && i != (int)p) {
-			r->phase_ms[i] += (double)(now - r->phase_ns[i]) / 1e6;
-			r->phase_ns[i] = none;
-		}
-	if (p < PHASES && !r->phase_ns[p]) /* it may have begun already */
-		r->phase_ns[p] = now;
-}
 
 /* ---- stopping ---- */
 
-static void leave_loop(struct run *r)
+void run_leave(struct run *r)
 {
 	r->finished = true;
 }
 
 static void on_shutdown_late(struct loop_timer *t)
 {
-	leave_loop((struct run *)((char *)t - offsetof(struct run, shutdown)));
+	run_leave((struct run *)((char *)t - offsetof(struct run, shutdown)));
 }
 
 static void on_closed(struct call *c, const json *result, const struct err *error)
@@ -117,13 +35,7 @@ static void on_closed(struct call *c, const json *result, const struct err *erro
 
 	(void)error;
 	r->closed = result != NULL;
-	leave_loop(r);
-}
-
-/* The sandbox outlives the run, unless that was cut short. */
-static bool stays(const struct run *r)
-{
-	return r->reused || (r->provider && r->o->keep && !r->stopping);
+	run_leave(r);
 }
 
 static int render_idle(struct call *c, struct link *l, struct buf *out, struct err *e)
@@ -151,8 +63,8 @@ void run_steps_finish(struct run *r)
 	r->close_call.method = "session.close";
 	r->close_call.on_done = on_closed;
 	/* A provider's sandbox is about to go, with everything in it: no need to ask it first. */
-	if (r->provider && !stays(r)) {
-		leave_loop(r);
+	if (r->provider && !run_sandbox_stays(r)) {
+		run_leave(r);
 		return;
 	}
 	if (r->provider) {
@@ -178,7 +90,7 @@ void run_stop(struct run *r, const struct err *why)
 		loop_timer_start(r->loop, &r->shutdown, GRACE_DEFAULT_MS + CLOSE_MS,
 		                 on_shutdown_late, NULL);
 	} else {
-		leave_loop(r);
+		run_leave(r);
 	}
 }
 
@@ -190,7 +102,7 @@ static void on_signal(struct loop_signal *s)
 	struct err e = ERR_INIT;
 
 	if (r->interrupted) { /* twice: no patience left; the sandbox is still destroyed */
-		leave_loop(r);
+		run_leave(r);
 		return;
 	}
 	r->interrupted = s->sig;
@@ -212,7 +124,7 @@ static void take_over(struct run *r, const char *why)
 {
 	r->taken_over = true;
 	err_set(&r->error, ERR_REPLACED, 0, "taken over: %s", why);
-	leave_loop(r);
+	run_leave(r);
 }
 
 static void on_owner_check(struct loop_timer *t)
@@ -251,7 +163,7 @@ static void on_up(void *arg, const json *hello, const json *result, bool again)
 	json_opt_str(hello, "", "version", &version, NULL);
 	json_opt_str(result, "", "sandbox", &sandbox, NULL);
 	if (again) {
-		event(r, "reattached", "{\"generation\":%lld}", (long long)generation);
+		run_tell(r, "reattached", "{\"generation\":%lld}", (long long)generation);
 		run_steps_resume(r);
 		return;
 	}
@@ -265,14 +177,14 @@ static void on_up(void *arg, const json *hello, const json *result, bool again)
 			run_stop(r, &e);
 			return;
 		}
-		event(r, "reattached", "{\"generation\":%lld}", (long long)generation);
+		run_tell(r, "reattached", "{\"generation\":%lld}", (long long)generation);
 	} else {
-		begin_fields(&w, &b);
+		run_fields_begin(&w, &b);
 		jw_kint(&w, "pid", pid);
 		jw_kstr(&w, "version", version);
 		jw_kint(&w, "generation", generation);
 		jw_knum(&w, "duration_ms", ms_since(r->phase_start_ns));
-		end_fields(r, "worker_started", &w);
+		run_fields_end(r, "worker_started", &w);
 	}
 	if (!r->o->jobs) {
 		int64_t cpus = 0;
@@ -295,7 +207,7 @@ static void on_down(void *arg, int code, const char *reason)
 	struct run *r = arg;
 
 	log_warn("the link to the worker is down (%d %s): reconnecting", code, reason);
-	event(r, "heartbeat_lost", "{\"code\":%d}", code);
+	run_tell(r, "heartbeat_lost", "{\"code\":%d}", code);
 }
 
 static int on_event(void *arg, const json *params, struct err *e)
@@ -321,7 +233,7 @@ static void on_fatal(void *arg, const struct err *e)
 	}
 	/* All is home and the session was to end: that it has ended is the answer. */
 	if (r->close_call.method) {
-		leave_loop(r);
+		run_leave(r);
 		return;
 	}
 	if (!r->error.code || e->code != ERR_LOST)
@@ -329,7 +241,7 @@ static void on_fatal(void *arg, const struct err *e)
 	/* Its proxy ended before it opened one, or the worker's time was over. */
 	if (r->attached && r->error.code == ERR_NOT_FOUND)
 		r->error.code = ERR_LOST;
-	leave_loop(r);
+	run_leave(r);
 }
 
 static bool is_there(void *arg)
@@ -380,190 +292,6 @@ static int open_link(struct run *r, struct err *e)
 		return -1;
 	link_on_room(r->link, on_room);
 	return 0;
-}
-
-/* ---- the sandbox ---- */
-
-static void tell_created(struct run *r)
-{
-	event(r, "sandbox_created",
-	      "{\"sandbox_id\":\"%s\",\"template\":\"%s\",\"duration_ms\":%.3f}", r->sandbox.id,
-	      r->o->template_name ? r->o->template_name : r->provider->name,
-	      (double)(now_ns() - r->phase_start_ns) / 1e6);
-}
-
-static int make_spec(struct run *r, struct err *e)
-{
-	uint8_t raw[SHA256_LEN];
-
-	if (worker_path(r->worker, e) < 0)
-		return -1;
-	sha256(r->token, strlen(r->token), raw);
-	hex_encode(raw, sizeof(raw), r->token_digest);
-	r->spec = (struct sandbox_spec){
-		.run = r->run,
-		.key_id = r->key_id,
-		.worker_path = r->worker,
-		.token_sha256 = r->token_digest,
-		.state_dir = r->state_dir,
-		.socket_dir = r->socket_dir,
-		.log_fd = -1,
-	};
-	target_spec(r->o, &r->spec);
-	return r->provider->check(&r->spec, e);
-}
-
-/* For `farstep sandboxes`, from another terminal. */
-static int write_mark(struct run *r, struct err *e)
-{
-	struct mark m = { .sandbox = r->sandbox,
-		          .keep = r->o->keep,
-		          .born_us = r->started_us };
-
-	snprintf(m.key_id, sizeof(m.key_id), "%s", r->key_id);
-	snprintf(m.run_dir, sizeof(m.run_dir), "%s", r->dir.path);
-	return mark_write(r->socket_dir, &m, e);
-}
-
-/* On this machine: done at once. */
-static int create_sandbox(struct run *r, struct err *e)
-{
-	auto_close int log_fd =
-		openat(r->dir.fd, "farstep.log",
-	               O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int ret;
-
-	r->log_from = log_fd >= 0 ? lseek(log_fd, 0, SEEK_END) : 0;
-	if (mkdir(r->state_dir, 0700) < 0 && errno != EEXIST)
-		return err_set(e, ERR_SYS, errno, "%s", r->state_dir);
-	r->spec.log_fd = log_fd;
-	ret = r->provider->create(r->loop, &r->spec, &r->sandbox, e);
-	/* Even a failed one may have left something: it is destroyed like any other. */
-	r->has_sandbox = r->sandbox.id[0] != 0;
-	if (ret == 0 && (ret = write_mark(r, e)) == 0)
-		tell_created(r);
-	return ret;
-}
-
-static int go_on(struct run *r, struct err *e);
-
-/* The package is compressed while the provider makes the sandbox. */
-static void on_asked(void *user)
-{
-	struct run *r = user;
-	struct err e = ERR_INIT;
-
-	if (!r->package.n || (r->sending = sending_new(r, &e)))
-		return;
-	if (!r->error.code)
-		r->error = e;
-	leave_loop(r);
-}
-
-static void on_make_step(void *user, enum make_step step, uint64_t took_ms, uint64_t bytes)
-{
-	struct run *r = user;
-	struct err e = ERR_INIT;
-
-	(void)took_ms, (void)bytes;
-	if (step == MADE_UPLOAD)
-		run_phase(r, PHASE_START);
-	if (step != MADE_SANDBOX)
-		return;
-	tell_created(r);
-	run_phase(r, PHASE_UPLOAD);
-	/* It is known by its own id from here on. */
-	if (run_journal_write(r, &e) < 0 || write_mark(r, &e) < 0)
-		log_error("%s", e.msg);
-}
-
-static void on_made(void *user, const struct err *err)
-{
-	struct run *r = user;
-	struct err e = ERR_INIT;
-
-	r->has_sandbox = r->sandbox.id[0] != 0;
-	if (!err && go_on(r, &e) == 0)
-		return;
-	if (!r->error.code)
-		r->error = err ? *err : e;
-	leave_loop(r);
-}
-
-static void on_worker_end(void *user, const struct err *why)
-{
-	struct run *r = user;
-
-	if (r->was_up) { /* the link knows better how things stand */
-		log_warn("%s", why->msg);
-		return;
-	}
-	if (!r->error.code)
-		r->error = *why;
-	leave_loop(r);
-}
-
-/* Elsewhere: on_made goes on. */
-static int make_sandbox(struct run *r, struct err *e)
-{
-	const struct make_hooks hooks = { r, on_asked, on_make_step, on_made, on_worker_end };
-
-	r->kept = r->provider->make(r->loop, &r->spec, &r->sandbox, &hooks, e);
-	/* What was asked for is journalled before it exists. */
-	r->has_sandbox = r->sandbox.id[0] != 0;
-	return r->kept && run_journal_write(r, e) == 0 ? write_mark(r, e) : -1;
-}
-
-/* True: it is, for the next one who names it. */
-static bool leave_sandbox(struct run *r)
-{
-	uint32_t idle_ms = keep_idle_ms(r->o);
-	struct err e = ERR_INIT;
-	struct buf b;
-	struct jw w;
-
-	if (!stays(r) || (!r->closed && !r->reused))
-		return false;
-	if (r->provider->leave && r->provider->leave(&r->sandbox, idle_ms, DESTROY_MS, &e) < 0)
-		log_warn("sandbox %s: %s", r->sandbox.id, e.msg);
-	r->stayed = true;
-	begin_fields(&w, &b);
-	jw_kstr(&w, "sandbox_id", r->sandbox.id);
-	jw_kint(&w, "idle_ms", idle_ms);
-	end_fields(r, "sandbox_kept", &w);
-	return true;
-}
-
-static void destroy_sandbox(struct run *r)
-{
-	struct err e = ERR_INIT;
-	uint64_t begun = now_ns();
-	struct buf b;
-	struct jw w;
-
-	if (r->provider && r->kept)
-		r->provider->let_go(r->kept);
-	r->kept = NULL;
-	if (!r->provider || r->taken_over)
-		return;
-	if (!r->has_sandbox) {
-		mark_remove(r->socket_dir);
-		return;
-	}
-	run_phase(r, PHASE_DESTROY);
-	if (leave_sandbox(r))
-		return;
-	if (r->provider->destroy(&r->sandbox, DESTROY_MS, &e) < 0) {
-		log_error("sandbox %s: %s", r->sandbox.id, e.msg);
-		if (!r->error.code)
-			r->error = e;
-		return;
-	}
-	mark_remove(r->socket_dir);
-	begin_fields(&w, &b);
-	jw_kstr(&w, "sandbox_id", r->sandbox.id);
-	jw_knum(&w, "duration_ms", ms_since(begun));
-	end_fields(r, "sandbox_destroyed", &w);
 }
 
 /* ---- the whole ---- */
@@ -641,13 +369,13 @@ static void conclude(struct run *r)
 	lose_unfinished(r);
 	if (r->link)
 		link_bytes(r->link, &r->bytes_up, &r->bytes_down);
-	destroy_sandbox(r);
+	run_sandbox_end(r);
 	run_phase(r, PHASES);
 	r->exit_code = exit_code(r);
 	for (size_t i = 0; i < r->plan->n_steps; i++)
 		completed += r->steps[i].status == STATUS_SUCCESS && r->steps[i].finished;
 	if (r->exit_code == 0) {
-		event(r, "run_complete", "{\"steps_completed\":%lld,\"duration_ms\":%.3f}",
+		run_tell(r, "run_complete", "{\"steps_completed\":%lld,\"duration_ms\":%.3f}",
 		      (long long)completed, (double)(now_ns() - r->began_ns) / 1e6);
 	} else {
 		buf_init(&b, 4096);
@@ -659,7 +387,7 @@ static void conclude(struct run *r)
 		run_event(r, "run_error", &b);
 		buf_release(&b);
 	}
-	event(r, "run_end", "{\"exit_code\":%d,\"duration_ms\":%.3f}", r->exit_code,
+	run_tell(r, "run_end", "{\"exit_code\":%d,\"duration_ms\":%.3f}", r->exit_code,
 	      (double)(now_ns() - r->began_ns) / 1e6);
 	if (run_status_write(r, &e) < 0)
 		log_error("%s", e.msg);
@@ -683,11 +411,11 @@ static void tell_start(struct run *r)
 	struct buf b;
 	struct jw w;
 
-	begin_fields(&w, &b);
+	run_fields_begin(&w, &b);
 	jw_kstr(&w, "pipeline", r->plan->name);
 	jw_kstr(&w, "target", r->o->target);
 	jw_kint(&w, "steps", (int64_t)r->plan->n_steps);
-	end_fields(r, "run_start", &w);
+	run_fields_end(r, "run_start", &w);
 }
 
 static int begin(struct run *r, struct err *e)
@@ -708,7 +436,7 @@ static int begin(struct run *r, struct err *e)
 	r->phase_start_ns = now_ns();
 	if (r->attached && all_is_home(r)) {
 		left_files_unasked(r);
-		leave_loop(r);
+		run_leave(r);
 		return 0;
 	}
 	if (r->o->timeout_s &&
@@ -720,28 +448,21 @@ static int begin(struct run *r, struct err *e)
 		struct buf b;
 		struct jw w;
 
-		begin_fields(&w, &b);
+		run_fields_begin(&w, &b);
 		jw_kstr(&w, "sandbox_id", r->sandbox.id);
-		end_fields(r, "sandbox_reused", &w);
+		run_fields_end(r, "sandbox_reused", &w);
 	}
-	if (r->provider && !r->attached && !r->reused) {
-		if (run_journal_write(r, e) < 0 || make_spec(r, e) < 0 ||
-		    mark_make(r->socket_dir, &r->mark, e) < 0)
-			return -1;
-		if (r->provider->make)
-			return make_sandbox(r, e);
-		if (create_sandbox(r, e) < 0)
-			return -1;
-	} else if (r->provider && r->provider->keep) {
-		r->kept = r->provider->keep(r->loop, &r->sandbox, e);
-		if (!r->kept)
-			return -1;
+	if (r->provider) {
+		int ready = run_sandbox_begin(r, e);
+
+		if (ready <= 0) /* else it comes back by run_go_on */
+			return ready;
 	}
-	return go_on(r, e);
+	return run_go_on(r, e);
 }
 
 /* There is a sandbox, or a worker of the user's own. */
-static int go_on(struct run *r, struct err *e)
+int run_go_on(struct run *r, struct err *e)
 {
 	if (run_journal_write(r, e) < 0)
 		return -1;
@@ -777,190 +498,4 @@ int run_execute(struct run *r)
 	r->finished = true;
 	conclude(r);
 	return r->exit_code;
-}
-
-/* ---- making and taking over ---- */
-
-static int common(struct run *r, struct err *e)
-{
-	char base[256];
-	const char *token = getenv("FARSTEP_TOKEN");
-
-	r->began_ns = now_ns();
-	if (userkey_load(r->o->key_file, r->user_key, e) < 0 || runtime_dir(base, e) < 0)
-		return -1;
-	key_id(r->user_key, r->key_id);
-	if (r->o->sandbox) {
-		if (reuse_find(r->o, r->user_key, &r->sandbox, &r->mark, e) < 0)
-			return -1;
-		r->has_sandbox = r->reused = true;
-	} else if (r->has_sandbox && r->sandbox.run[0]) {	/* attached */
-		char dir[256];
-
-		if (mark_dir(r->sandbox.run, dir, e) < 0)
-			return -1;
-		mark_hold(dir, &r->mark, NULL);	/* of another machine: there is none */
-	}
-	key_token(r->user_key, r->sandbox.run[0] ? r->sandbox.run : r->run, r->token);
-	key_session(r->user_key, r->run, r->session_key);
-	snprintf(r->socket_dir, sizeof(r->socket_dir), "%.180s/%s", base, r->run);
-	snprintf(r->state_dir, sizeof(r->state_dir), "%s/sandbox", r->dir.path);
-	if (strncmp(r->o->target, "unix:", 5) == 0 || strncmp(r->o->target, "ws://", 5) == 0 ||
-	    strncmp(r->o->target, "wss://", 6) == 0) {
-		if (!token || !*token || strlen(token) >= SHA256_HEX)
-			return err_set(e, ERR_DENIED, 0,
-			               "target %s: put the worker's token (1 to 64 bytes) into "
-			               "FARSTEP_TOKEN",
-			               r->o->target);
-		snprintf(r->token, sizeof(r->token), "%s", token);
-		return 0;
-	}
-	r->provider = provider_find(r->o->target, e);
-	return r->provider ? 0 : -1;
-}
-
-static int take_secrets(struct run *r, struct err *e)
-{
-	r->secrets = mask_set_new();
-	if (!r->secrets)
-		return err_set(e, ERR_NO_MEMORY, 0, "secrets");
-	for (size_t i = 0; i < r->o->n_env; i++)
-		if (mask_set_add(r->secrets, r->o->env[i].value, r->o->env[i].secret, e) < 0)
-			return -1;
-	return 0;
-}
-
-static int open_events(struct run *r, struct err *e)
-{
-	if (events_open(&r->ev, r->dir.fd, r->run, r->secrets, e) < 0)
-		return -1;
-	if (!r->o->events)
-		return 0;
-	if (strcmp(r->o->events, "-") == 0)
-		r->ev.live_fd = 1;
-	else
-		r->ev.live_fd = open(r->o->events, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	return r->ev.live_fd < 0 ? err_set(e, ERR_SYS, errno, "--events %s", r->o->events) : 0;
-}
-
-static int make_package(struct run *r, struct err *e)
-{
-	package_init(&r->package);
-	for (size_t i = 0; i < r->plan->n_files; i++)
-		if (package_glob(&r->package, r->plan->dir, r->plan->files[i], e) < 0)
-			return -1;
-	return package_index(&r->package, e);
-}
-
-static int make_steps(struct run *r, struct err *e)
-{
-	if (!r->steps)
-		r->steps = calloc(r->plan->n_steps + 1, sizeof(*r->steps));
-	if (!r->steps)
-		return err_set(e, ERR_NO_MEMORY, 0, "steps");
-	for (size_t i = 0; i < r->plan->n_steps; i++) {
-		r->steps[i].run = r;
-		r->steps[i].index = (int)i;
-	}
-	if (schedule_init(&r->schedule, r->plan, r->o->jobs ? r->o->jobs : 1, e) < 0)
-		return -1;
-	r->has_schedule = true;
-	return 0;
-}
-
-int run_prepare(struct run *r, struct options *o, struct plan *plan, struct err *e)
-{
-	char root[1024];
-
-	r->o = o;
-	r->plan = plan;
-	r->dir.fd = r->dir.lock_fd = r->mark = -1;
-	r->ev.fd = r->ev.metrics_fd = r->ev.live_fd = -1;
-	r->started_us = now_real_us();
-	if (run_id_new(r->run, e) < 0 || take_secrets(r, e) < 0 || make_package(r, e) < 0 ||
-	    rundir_root(o->run_dir, root, true, e) < 0 ||
-	    rundir_create(&r->dir, root, r->run, e) < 0 || common(r, e) < 0 ||
-	    make_steps(r, e) < 0 || open_events(r, e) < 0)
-		return -1;
-	return run_files_write_plan(r, e);
-}
-
-/* Without an address it was asked for, and nobody knows what came of it: then that goes. */
-static int end_unborn(struct run *r, struct err *e)
-{
-	struct err why = ERR_INIT;
-
-	if (r->has_sandbox && r->provider->destroy(&r->sandbox, DESTROY_MS, &why) < 0)
-		log_error("what run %s asked for may be there still: %s", r->run, why.msg);
-	control_forget(r);
-	return err_set(e, ERR_LOST, 0,
-	               "run %s had no sandbox yet when its proxy ended: start it again", r->run);
-}
-
-int run_attach(struct run *r, struct options *o, const char *path, bool force, struct err *e)
-{
-	r->o = o;
-	r->attached = true;
-	r->dir.fd = r->dir.lock_fd = r->mark = -1;
-	r->ev.fd = r->ev.metrics_fd = r->ev.live_fd = -1;
-	if (rundir_open(&r->dir, path, e) < 0 || rundir_lock(&r->dir, force, e) < 0)
-		return -1;
-	snprintf(r->run, sizeof(r->run), "%s", r->dir.run);
-	if (take_secrets(r, e) < 0 || run_journal_read(r, e) < 0 || common(r, e) < 0 ||
-	    make_steps(r, e) < 0 || open_events(r, e) < 0)
-		return -1;
-	if (r->provider && (!r->has_sandbox || !r->sandbox.address[0]))
-		return end_unborn(r, e);
-	/* The archive is there until the worker has it. */
-	package_init(&r->package);
-	if (faccessat(r->dir.fd, "journal/package.tar.zst", F_OK, 0) == 0)
-		return make_package(r, e);
-	return 0;
-}
-
-void run_release(struct run *r)
-{
-	if (r->has_display)
-		display_close(&r->display);
-	control_close(r->control);
-	if (r->loop) {
-		loop_timer_stop(&r->deadline);
-		loop_timer_stop(&r->owner);
-		loop_timer_stop(&r->step_soon);
-		loop_timer_stop(&r->shutdown);
-		loop_timer_stop(&r->left_late);
-		loop_signal_stop(&r->on_int);
-		loop_signal_stop(&r->on_term);
-	}
-	if (r->plan)
-		run_steps_release(r);
-	if (r->provider && r->kept)
-		r->provider->let_go(r->kept);
-	sending_free(r->sending);
-	link_free(r->link);
-	ws_client_free(r->ws);
-	if (r->has_schedule)
-		schedule_release(&r->schedule);
-	if (r->dir.fd >= 0)
-		events_close(&r->ev);
-	package_release(&r->package);
-	mask_set_free(r->secrets);
-	close_fd(&r->mark);
-	rundir_close(&r->dir);
-	plan_free(r->plan);
-	loop_free(r->loop);
-	wipe(r->user_key, sizeof(r->user_key));
-	wipe(r->token, sizeof(r->token));
-	wipe(r->session_key, sizeof(r->session_key));
-}
-
-void run_display_open(struct run *r)
-{
-	/* A pure result on standard output needs a silent standard error no less. */
-	if (r->o->json || r->o->verbose < 0)
-		return;
-	display_open(&r->display, 2, r->o->verbose, (int)r->plan->n_steps);
-	r->has_display = true;
-	r->ev.on_event = display_event;
-	r->ev.arg = &r->display;
 }

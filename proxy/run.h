@@ -2,7 +2,10 @@
  *
  * run - one run of a pipeline, from the sandbox's creation to its end.
  *
- *   run.c          life: sandbox, link, signals, deadline, the end
+ *   run_open.c     a new run, or one that is taken over: plan, directory, keys
+ *   run.c          its life: link, signals, deadline, the end
+ *   run_sandbox.c  its sandbox, from the request to the end
+ *   run_tell.c     its events and phases
  *   run_steps.c    steps as the schedule allows, their proofs and events
  *   dependencies.c what the plan requires, before its first step
  *   run_files.c    what is written beside: status.json, receipts, the journal for attach
@@ -112,18 +115,38 @@ struct run {
 /* ---- run.c ---- */
 /* Everything up to and including the end; returns the exit code. */
 int run_execute(struct run *r);
+/* Stops: nothing new starts, running steps are cancelled, the sandbox is destroyed. */
+void run_stop(struct run *r, const struct err *why);
+void run_leave(struct run *r); /* the loop ends: the end of the run follows */
+/* The sandbox is there: links to its worker.  -1: e says why not. */
+int run_go_on(struct run *r, struct err *e);
+
+/* ---- run_open.c ---- */
 /* A new run of a plan: run directory, keys, secrets, package index.  r is zeroed. */
 int run_prepare(struct run *r, struct options *o, struct plan *plan, struct err *e);
 /* An existing run directory, taken over. */
 int run_attach(struct run *r, struct options *o, const char *path, bool force, struct err *e);
 void run_release(struct run *r);
-/* Stops: nothing new starts, running steps are cancelled, the sandbox is destroyed. */
-void run_stop(struct run *r, const struct err *why);
-void run_phase(struct run *r, enum phase p); /* the phase before ends now, p begins */
-/* A proxy event with printf-made fields: run_event(r, "run_error", "{\"class\":\"%s\"}", ...) */
-void run_event(struct run *r, const char *name, const struct buf *fields);
-
 void run_display_open(struct run *r); /* by the options: -q, -v, --json, a terminal or not */
+
+/* ---- run_sandbox.c ---- */
+#define DESTROY_MS 10000 /* how long the end of a sandbox may take */
+/* 1: it is there; 0: it is being made, and run_go_on is called then; -1: e says why not. */
+int run_sandbox_begin(struct run *r, struct err *e);
+/* It is kept if that was asked for and nothing speaks against it, else destroyed. */
+void run_sandbox_end(struct run *r);
+bool run_sandbox_stays(const struct run *r); /* asked for, and not cut short */
+
+/* ---- run_tell.c ---- */
+void run_phase(struct run *r, enum phase p); /* the phase before ends now, p begins */
+/* An event of ours; fields: a JSON object, NULL: none. */
+void run_event(struct run *r, const char *name, const struct buf *fields);
+/* The same with printf-made fields: only for numbers and texts of our own. */
+void PRINTF_LIKE(3, 4) run_tell(struct run *r, const char *name, const char *fmt, ...);
+/* The same with fields that somebody else wrote: begin, write members with w, end. */
+void run_fields_begin(struct jw *w, struct buf *b);
+void run_fields_end(struct run *r, const char *name, struct jw *w);
+double ms_since(uint64_t ns);
 
 /* ---- run_steps.c ---- */
 void run_steps_begin(struct run *r); /* the package is there: start what may start */
