@@ -16,7 +16,9 @@
 #include "sdk-wrapper/e2b_wire.h"
 #include "sdk-wrapper/provider.h"
 
-enum { E2B_WORKER_PORT = 47110 };
+/* Below the ports that Linux gives to outgoing connections (32768 and up): one of those, made in
+ * the sandbox before the worker listens, would have its port now and then. */
+enum { E2B_WORKER_PORT = 27110 };
 
 /* Where the package lies in the sandbox when it was sent along, %s being the create's id. */
 #define E2B_PACKAGE_PATH "/tmp/farstep-%s/package"

@@ -10,6 +10,8 @@
 
 #include <errno.h>
 #include <microhttpd.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -543,6 +545,7 @@ static void on_upgrade(void *arg, struct MHD_Connection *conn __attribute__((unu
 {
 	struct http *h = arg;
 	struct http_tunnel *t = calloc(1, sizeof(*t));
+	int on = 1;
 
 	if (!t) {
 		MHD_upgrade_action(handle, MHD_UPGRADE_ACTION_CLOSE);
@@ -555,6 +558,7 @@ static void on_upgrade(void *arg, struct MHD_Connection *conn __attribute__((unu
 	if (t->next)
 		t->next->at = &t->next;
 	t->server->tunnels = t;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	h->on_open(t, h->open_arg, fd, (const uint8_t *)extra, n);
 }
 

@@ -129,16 +129,17 @@ TEST(four_requests_bring_it_up_and_none_holds_anything_of_the_user)
 	assert_int_equal(script->n_asked, 3);
 	assert_string_equal(c.sandbox.id, ID);
 	assert_string_equal(strchr(c.sandbox.address + 18, '#'),
-	                    "#E2b-Sandbox-Id=" ID "&E2b-Sandbox-Port=47110");
+	                    "#E2b-Sandbox-Id=" ID "&E2b-Sandbox-Port=27110");
 	assert_memory_equal(c.sandbox.address, "ws://127.0.0.1:", 15);
 	assert_non_null(strstr(script_asked("POST /v2", 0), "\"farstep_run\":\"r1\""));
 	assert_non_null(strstr(script_asked("POST /v2", 0), "\"farstep_key\":\"k1\""));
 	assert_non_null(strstr(script_asked("POST /v2", 0), "\"farstep_host\":\""));
 	assert_non_null(strstr(script_asked("POST /v2", 0), "\"allow_internet_access\":false"));
 	start = strstr(script_asked("POST /process", 0), "\r\n\r\n") + 4 + 5;
+	assert_true(E2B_WORKER_PORT < 32768); /* not one of an outgoing connection */
 	assert_non_null(strstr(start, "/worker\",\"8\","));
 	assert_non_null(
-		strstr(start, "\"--listen\",\"0.0.0.0:47110\",\"--token-sha256\",\"" TOKEN "\""));
+		strstr(start, "\"--listen\",\"0.0.0.0:27110\",\"--token-sha256\",\"" TOKEN "\""));
 	assert_non_null(strstr(start, "\"--sandbox-id\",\"" ID "\",\"--lease\",\"300000\","
 				      "\"--say-ready\"]"));
 	assert_non_null(strstr(start, "\"stdin\":false"));
