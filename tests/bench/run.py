@@ -22,6 +22,7 @@ work = tempfile.mkdtemp(prefix="fb.")
 os.chdir(work)
 from lib_run import FARSTEP, call, pipeline, run, shell  # noqa: E402
 from lib_ws import WS, Worker, TOKEN  # noqa: E402
+from e2b import e2b  # noqa: E402
 
 BASE, ECHO = BUILD + "/tests/bench/base", BUILD + "/tests/bench/lws_echo"
 WORKER = BUILD + "/farstep-worker"
@@ -186,6 +187,7 @@ def sizes():
 print("measuring on %s, %d cores, Linux %s" % (cpu(), os.cpu_count(), platform.release()))
 for part in (rpc, true_step, cold, warm, start, flow, many, sizes):
     part()
+e2b(row)
 print("\n%-58s %11s %11s %7s %6s %6s" % ("", "ours", "baseline", "value", "aim", "limit"))
 for r in rows:
     print("%-58s %11s %11s %7s %6s %6s  %s" % r)
