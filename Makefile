@@ -207,10 +207,11 @@ $(O)/tests/bench/%: $(O)/gnu/tests/bench/%.o $(everything)
 bench: all $(bench)
 	$(Q)BUILD=$(CURDIR)/$(O) python3 tests/bench/run.py
 
-# At full length: 300 random kills, stops and cuts, 300 random links, gigabytes, 1,000 short commands.
+# At full length: 500 random kills, stops and cuts, 500 random links, 500 runs at a bad cloud,
+# gigabytes, 1,000 short commands.
 soak: all
-	$(Q)RUNS=300 FULL=1 BUILD=$(CURDIR)/$(O) tests/run.sh $(filter tests/fault/% \
-		%/memory.py %/core.py %/command.py,$(scripts))
+	$(Q)RUNS=$(or $(RUNS),500) FULL=1 BUILD=$(CURDIR)/$(O) tests/run.sh $(filter tests/fault/% \
+		%/memory.py %/core.py %/command.py %/e2b_secrets.py,$(scripts))
 
 .SECONDARY:
 

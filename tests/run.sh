@@ -15,6 +15,9 @@
 # A script may say, in a comment line of its own, "# timeout: SECONDS" (default $TEST_TIMEOUT or
 # 120), and "# alone" if it must not share the machine with another test.
 #
+# With E2B_API_KEY and FARSTEP_E2B_LIVE=1, tests that say so run at E2B itself, too; that costs
+# money, and they are skipped otherwise.
+#
 # Environment: T=REGEX runs only programs whose names match, JOBS=N so many at once (2), V=1
 # prints all output, KEEP=1 keeps the directories.
 
@@ -24,6 +27,14 @@ TOP=$(cd "$(dirname "$0")/.." && pwd)
 BUILD=${BUILD:-$TOP/build}
 PATH=$BUILD:$PATH
 unset MAKEFLAGS MFLAGS MAKELEVEL CFLAGS LDFLAGS
+# Only tests that are meant for the real service see the account.
+if [ "${FARSTEP_E2B_LIVE:-}" = 1 ]; then
+	for name in "${!E2B_@}"; do
+		export "LIVE_$name=${!name}"
+	done
+else
+	unset "${!LIVE_E2B_@}"
+fi
 unset "${!FARSTEP_@}" "${!E2B_@}" "${!XDG_@}" DOCKER_HOST
 export LC_ALL=C.UTF-8 CMOCKA_MESSAGE_OUTPUT=TAP PYTHONDONTWRITEBYTECODE=1
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1}

@@ -4,7 +4,7 @@
 """A link that drops, delays, cuts, stalls and corrupts, between farstep and its worker: no false success,
 no byte missing or doubled, no step twice, no hang, events in order and once.
 
-Environment: RUNS=N random links (default 8; make soak: 300), SEED=N to repeat one sequence."""
+Environment: RUNS=N random links (default 8; make soak: 500), SEED=N to repeat one sequence."""
 import os
 import queue
 import random

@@ -4,7 +4,7 @@
 """Whoever is killed, stopped or cut off in the middle: no false success, no byte missing or doubled, no
 step twice, nothing left behind.
 
-Environment: RUNS=N random runs (default 14; make soak: 300), SEED=N to repeat one sequence."""
+Environment: RUNS=N random runs (default 14; make soak: 500), SEED=N to repeat one sequence."""
 import json
 import os
 import random
