@@ -13,7 +13,7 @@
 #include "proxy/problems.h"
 #include "proxy/yaml.h"
 
-enum kind { TEXT, NUMBER, FLAG, HOSTS, SECTION, NAMES };
+enum kind { TEXT, NUMBER, FLAG, SWITCH, HOSTS, SECTION, NAMES };
 enum { TOP = 1, IN_E2B = 2 };
 
 static const struct key {
@@ -24,6 +24,7 @@ static const struct key {
 	{ "target", "--target", TEXT, TOP },
 	{ "timeout", "--timeout", NUMBER, TOP | IN_E2B },
 	{ "network", "--network", HOSTS, TOP | IN_E2B },
+	{ "install_deps", "--install-deps", SWITCH, TOP | IN_E2B },
 	{ "e2b", NULL, SECTION, TOP },
 	{ "template", "--template", TEXT, IN_E2B },
 	{ "cpu", "--cpu", NUMBER, IN_E2B },
@@ -114,11 +115,12 @@ static void read_value(struct reader *r, const struct key *k, const struct tree 
 {
 	static const char *const wants[] = {
 		[TEXT] = "a string", [NUMBER] = "a number", [FLAG] = "true or false",
+		[SWITCH] = "true or false",
 		[HOSTS] = "off, on, or a list of hosts", [SECTION] = "a mapping",
 	};
 	bool fits = k->kind == NAMES || (k->kind == TEXT && v->type == TREE_STRING) ||
 		    (k->kind == NUMBER && v->type == TREE_NUMBER) ||
-		    (k->kind == FLAG && v->type == TREE_BOOL) ||
+		    ((k->kind == FLAG || k->kind == SWITCH) && v->type == TREE_BOOL) ||
 		    (k->kind == HOSTS && (v->type == TREE_STRING || v->type == TREE_LIST)) ||
 		    (k->kind == SECTION && v->type == TREE_MAP);
 
@@ -128,6 +130,8 @@ static void read_value(struct reader *r, const struct key *k, const struct tree 
 		read_names(r, v);
 	else if (k->kind == SECTION)
 		read_map(r, v, IN_E2B);
+	else if (k->kind == SWITCH) /* false counts too: the pipeline's goes before it */
+		add(r, k, copy(r, strcmp(v->text, "true") == 0 ? "on" : "off"), where, v->line);
 	else if (k->kind == FLAG)
 		add(r, k, strcmp(v->text, "true") == 0 ? copy(r, "") : NULL, where, v->line);
 	else

@@ -6,6 +6,7 @@
  *   target: e2b
  *   timeout: 900
  *   network: off                 # or on, or a list of hosts
+ *   install_deps: true           # what the pipeline says of it goes before
  *   e2b:                         # counts only when that is the target
  *     template: python
  *     cpu: 4
@@ -30,7 +31,7 @@ enum { CONFIG_FILE_MAX = 64 * 1024, CONFIG_VALUES_MAX = 32, CONFIG_NAMES_MAX = 1
 
 struct config_value {
 	char *option;	/* "--cpu" */
-	char *value;	/* as the option takes it; "" for one that takes none */
+	char *value;	/* as the option takes it; "" for one that takes none; on or off */
 	bool e2b_only;
 	int line;
 };

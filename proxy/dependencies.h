@@ -19,6 +19,9 @@
 struct run;
 struct dependencies;
 
+/* Option or environment, then the pipeline file, then farstep.yaml. */
+struct options;
+bool dependencies_may_install(const struct options *o, const struct plan *p);
 /* Journals what is required; nothing when the plan requires nothing. */
 int dependencies_prepare(struct run *r, struct err *e);
 /* Before the first step.  True: steps wait; run_steps_begin is called again when everything is

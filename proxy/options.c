@@ -508,6 +508,7 @@ static bool is_of_making(const struct option_row *r)
  * follow from it. */
 static int read_config(struct options *o, struct err *e)
 {
+	const struct config_value *install;
 	struct err mine = ERR_INIT;
 	bool is_e2b;
 
@@ -520,9 +521,12 @@ static int read_config(struct options *o, struct err *e)
 		return -1;
 	is_e2b = o->target && strcmp(o->target, "e2b") == 0;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		if (rows[i].kind != TARGET_NAME && !(o->sandbox && is_of_making(&rows[i])) &&
+		if (rows[i].kind != TARGET_NAME && rows[i].kind != INSTALL &&
+		    !(o->sandbox && is_of_making(&rows[i])) &&
 		    set_configured(o, &rows[i], is_e2b, e) < 0)
 			return -1;
+	install = config_file_get(o->config, "--install-deps", is_e2b);
+	o->install_deps_default = install && strcmp(install->value, "on") == 0;
 	if (is_e2b && o->template_name)
 		o->template_name = config_file_template(o->config, o->template_name);
 	return 0;

@@ -29,7 +29,8 @@ struct options {
 	int64_t cpu, memory_mb;                        /* 0: the template's */
 	bool build_template;
 	bool network, network_off, keep;               /* network_off: asked for by name */
-	int install_deps; /* 1 on, -1 off, 0: the pipeline file decides */
+	int install_deps; /* 1 on, -1 off, 0: the pipeline file decides, and if it does not: */
+	bool install_deps_default; /* farstep.yaml */
 	char **hosts;                                  /* off but for these; NULL: none */
 	struct env_var *env; /* --env, --env-from, --pass-env, --secret: in order, last wins */
 	size_t n_env;

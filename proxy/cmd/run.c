@@ -14,6 +14,7 @@
 #include "protocol/base/fs.h"
 #include "protocol/base/version.h"
 #include "proxy/cmd/cmd.h"
+#include "proxy/dependencies.h"
 #include "proxy/out.h"
 #include "proxy/run.h"
 #include "proxy/target.h"
@@ -159,7 +160,7 @@ static void print_requirements(struct jw *w, const struct options *o, const stru
 	if (!plan_has_requirements(plan))
 		return;
 	jw_kobj(w, "requirements");
-	jw_kbool(w, "install", (o->install_deps ? o->install_deps : plan->install_deps) > 0);
+	jw_kbool(w, "install", dependencies_may_install(o, plan));
 	for (int i = 0; i < TOOLS; i++) {
 		const struct requirements *r = &plan->requires[i];
 

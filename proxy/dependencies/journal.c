@@ -22,10 +22,11 @@ static void name_file(char to[64], int tool, const char *end)
 	snprintf(to, 64, "journal/%s.%s", dependency_tools[tool].step, end);
 }
 
-/* The order of precedence: option or environment, then the file. */
-static bool may_install(const struct run *r)
+bool dependencies_may_install(const struct options *o, const struct plan *p)
 {
-	return (r->o->install_deps ? r->o->install_deps : r->plan->install_deps) > 0;
+	int said = o->install_deps ? o->install_deps : p->install_deps;
+
+	return said ? said > 0 : o->install_deps_default;
 }
 
 static int print_config(const struct run *r, int tool, struct buf *out, struct err *e)
@@ -47,7 +48,7 @@ static int print_config(const struct run *r, int tool, struct buf *out, struct e
 		jw_str(&w, need->list[i]);
 	jw_end(&w);
 	jw_kstr(&w, "lock", lock);
-	jw_kbool(&w, "install", may_install(r));
+	jw_kbool(&w, "install", dependencies_may_install(r->o, r->plan));
 	jw_kbool(&w, "offline", dependencies_are_offline(r));
 	jw_kstr(&w, "wheels", tool == TOOL_PIP ? r->plan->wheels : NULL);
 	jw_end(&w);

@@ -87,6 +87,13 @@ def precedence():
            for said in files for env in (None, "1", "0") for flag in (0, 1)}
     want = {k: True if k[2] else k[1] == "1" if k[1] else bool(k[0]) for k in got}
     ok(got == want, "the flag counts more than FARSTEP_INSTALL_DEPS, and that more than the pipeline file [R14]", got)
+    for text in ("install_deps: true\n", "install_deps: false\n"):
+        with open("farstep.yaml", "w") as f:
+            f.write(text)
+        by = [dry(files[None])["install"], dry(files[True])["install"], dry(files[False])["install"], dry(files[None], env=dict(os.environ, FARSTEP_INSTALL_DEPS="0"))["install"],
+              dry(files[None], "--install-deps")["install"]]
+        os.remove("farstep.yaml")
+        ok(by == ["true" in text, True, False, False, True], "farstep.yaml (%s) says what nobody else said [R14]" % text.strip(), by)
     ok(dry(files[None], "--e2b-install-deps")["install"], "--e2b-install-deps is the same option [R14]")
     p = write("env_on", {"pip": ["fsdemo"], "wheels": "wheels"})
     r = run(p, env=dict(os.environ, FARSTEP_INSTALL_DEPS="1"))

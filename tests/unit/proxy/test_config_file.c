@@ -54,6 +54,10 @@ TEST(what_is_said_for_e2b_counts_there_and_goes_before_the_rest)
 	assert_value(c, "--build-template", true, "");
 	assert_value(c, "--strict", true, NULL);
 	config_file_free(c);
+	c = load("install_deps: true\ne2b: {install_deps: false}\n");
+	assert_value(c, "--install-deps", false, "on");
+	assert_value(c, "--install-deps", true, "off");
+	config_file_free(c);
 	/* Whatever their order. */
 	c = load("e2b: {timeout: 5, build_template: false}\ntimeout: 6\n");
 	assert_value(c, "--timeout", true, "5");
