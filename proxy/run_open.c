@@ -125,6 +125,8 @@ static int end_unborn(struct run *r, struct err *e)
 
 	if (r->has_sandbox && r->provider->destroy(&r->sandbox, DESTROY_MS, &why) < 0)
 		log_error("what run %s asked for may be there still: %s", r->run, why.msg);
+	else
+		mark_remove(r->socket_dir);
 	control_forget(r);
 	return err_set(e, ERR_LOST, 0,
 	               "run %s had no sandbox yet when its proxy ended: start it again", r->run);
