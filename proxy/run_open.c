@@ -125,7 +125,7 @@ static int end_unborn(struct run *r, struct err *e)
 
 	if (r->has_sandbox && r->provider->destroy(&r->sandbox, DESTROY_MS, &why) < 0)
 		log_error("what run %s asked for may be there still: %s", r->run, why.msg);
-	else
+	else if (r->socket_dir[0])
 		mark_remove(r->socket_dir);
 	control_forget(r);
 	return err_set(e, ERR_LOST, 0,
@@ -141,6 +141,10 @@ int run_attach(struct run *r, struct options *o, const char *path, bool force, s
 	if (rundir_open(&r->dir, path, e) < 0 || rundir_lock(&r->dir, force, e) < 0)
 		return -1;
 	snprintf(r->run, sizeof(r->run), "%s", r->dir.run);
+	/* Neither was written: it had only just begun. */
+	if (faccessat(r->dir.fd, "journal/run.json", F_OK, 0) < 0 && errno == ENOENT &&
+	    faccessat(r->dir.fd, "status.json", F_OK, 0) < 0)
+		return end_unborn(r, e);
 	if (take_secrets(r, e) < 0 || run_journal_read(r, e) < 0 || common(r, e) < 0 ||
 	    make_steps(r, e) < 0 || open_events(r, e) < 0)
 		return -1;

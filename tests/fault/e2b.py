@@ -289,6 +289,11 @@ def stopped(path):
         ok(len(c.cloud.asked("DELETE")) == 1, "exactly one DELETE (%s) [R4]" % name, c.cloud.asked())
     for name, (fault, _, code) in late.items():
         ok(cases[name].rc == code and not cases[name].wrong and len(cases[name].cloud.asked("DELETE")) <= 1, "%s: exit %d" % (name, code), cases[name].detail())
+    c = cases["whole"]
+    for left in ("journal/run.json", "status.json"):
+        os.unlink(c.run_dir + "/" + left)
+    p = call("attach", "--run-dir", c.dir + "/runs", os.path.basename(c.run_dir), env=dict(os.environ, XDG_RUNTIME_DIR=c.dir))
+    ok(p.returncode == 6 and b"had no sandbox yet" in p.stderr, "killed before it wrote down anything: attach says that there is nothing to go on with", p)
     again = [e for e in cases["worker"].r.events() if e["event"] == "worker_restarted"]
     ok(len(again) == 1 and again[0]["adopted"] == 2, "the new worker says what it adopted", again)
 
@@ -343,7 +348,7 @@ def randomly(path):
     def one(plan):
         nonlocal slowest
         i, faults, api, sandbox, stop, seed = plan
-        c = Case("r%d" % i, path, faults, api, sandbox, seed, ("--timeout", "25"), stop)
+        c = Case("r%d" % i, path, faults, api, sandbox, seed, ("--timeout", "12" if "blackhole" in str(sandbox) else "25"), stop)
         codes = allowed_at_random(faults, api, sandbox, stop)
         if c.rc not in codes and not c.unborn:
             c.wrong.append("exit %s, not of %s" % (c.rc, sorted(codes)))
