@@ -15,7 +15,7 @@ import threading
 import time
 
 from lib_fault import FARSTEP, RUNS, SEED, OwnWorker, steps, what_is_wrong
-from lib_run import Run, call, descendants, done, lives, new_run_dir, ok, pipeline, role, shell, wait_for
+from lib_run import Run, call, descendants, done, lives, new_run_dir, ok, pipeline, role, shell, stat_of, wait_for
 
 rng = random.Random(SEED)
 print("# SEED=%d" % SEED)
@@ -152,7 +152,8 @@ def spare():
             top = v.sandbox_pid()
             there = [q for q in ([top] + descendants(top) if top else []) if role(q) == "keeper"]
             busy = [q for q in there if descendants(q)]
-            return busy and next((q for q in there if q not in busy), None)
+            # The child of a keeper looks like one until it has become the step.
+            return busy and next((q for q in there if q not in busy and (stat_of(q) or (0, 0))[1] not in there), None)
         q = wait_for("a spare keeper", idle)
         os.kill(q, sig)
         if sig == signal.SIGSTOP:
