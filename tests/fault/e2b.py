@@ -43,8 +43,8 @@ class Link:
     def __init__(self, dir, to, rules, seed):
         self.path = dir + "/chaos-%s.log" % seed
         with open(self.path, "w") as said:
-            self.p = subprocess.Popen([BUILD + "/farstep-chaos", "--listen", "127.0.0.1:0", "--to", to, "--seed", str(seed), "--rule", *rules],
-                                      stdin=subprocess.DEVNULL, stdout=said)
+            self.p = subprocess.Popen([BUILD + "/farstep-chaos", "--listen", "127.0.0.1:0", "--to", to, "--seed", str(seed), "--with-parent", "--rule", *rules],
+                                      stdin=subprocess.PIPE, stdout=said)
         self.url = "http://" + wait_for("farstep-chaos", lambda: [l for l in self.said() if l.startswith("ready ")])[0].split()[1]
 
     def said(self):
@@ -54,6 +54,7 @@ class Link:
     def stop(self):
         self.p.terminate()
         self.p.wait(20)
+        self.p.stdin.close()
 
 
 class Case:
