@@ -94,7 +94,7 @@ def precedence():
               dry(files[None], "--install-deps")["install"]]
         os.remove("farstep.yaml")
         ok(by == ["true" in text, True, False, False, True], "farstep.yaml (%s) says what nobody else said [R14]" % text.strip(), by)
-    ok(dry(files[None], "--e2b-install-deps")["install"], "--e2b-install-deps is the same option [R14]")
+    ok(dry(files[None], "--e2b-install-deps")["install"], "--e2b-install-deps is the same option [R14] [R74]")
     p = write("env_on", {"pip": ["fsdemo"], "wheels": "wheels"})
     r = run(p, env=dict(os.environ, FARSTEP_INSTALL_DEPS="1"))
     ok(r.rc == 0 and installed(r), "the variable installs as the flag does [R14]", r.err)

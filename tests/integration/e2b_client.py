@@ -44,6 +44,13 @@ def whole():
         ok(r.rc == 0 and r.artifacts() == here.artifacts() == {"total/total.txt": b"3\n"}, "a pipeline gives at E2B what it gives here [R1]", (r.err, r.artifacts()))
         ok(r.read("logs/sort.stdout") == "19\n", "steps get the environment that was passed")
         ok(r.status["sandbox_id"].startswith("i") and not c.running(), "the sandbox is named and gone", r.status)
+        made = [e for e in r.events() if e["event"] == "sandbox_created"]
+        ok(len(made) == 1 and made[0]["sandbox_id"] == r.status["sandbox_id"] and made[0]["template"] and made[0]["duration_ms"] > 0,
+           "sandbox_created comes once, with its real duration [R78]", made)
+        other = run(p, "--e2b", target=None, env=c.env)
+        plain = run(p, target=None, env=c.env)
+        ok((other.status["target"], plain.status["target"]) == ("e2b", "local"), "--e2b chooses the cloud, and without it a run is local [R70]",
+           (other.status["target"], plain.status["target"]))
 
 
 def failures():

@@ -83,7 +83,8 @@ def new_run_dir(runs, before):
 def run(path, *args, target="local", timeout=60, runs="runs", **kw):
     os.makedirs(runs, exist_ok=True)
     before = set(os.listdir(runs))
-    p = call("run", "--target", target, "--run-dir", runs, *args, path, timeout=timeout, **kw)
+    where = ["--target", target] if target else []
+    p = call("run", *where, "--run-dir", runs, *args, path, timeout=timeout, **kw)
     d = new_run_dir(runs, before)
     if d is None:
         raise SystemExit("no run directory: " + p.stderr.decode())

@@ -132,7 +132,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_said_for_e2b_counts_there_and_goes_before_the_rest),
-		unit_test_of_row(names_stand_for_templates, 84),
+		unit_test_of_row(names_stand_for_templates, 84), /* [R84] */
 		cmocka_unit_test(no_file_an_empty_one_and_a_pipeline_say_nothing),
 		cmocka_unit_test(mistakes_are_told_with_their_lines),
 	};

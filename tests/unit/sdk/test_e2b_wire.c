@@ -333,7 +333,7 @@ int main(void)
 		cmocka_unit_test(urls_of_their_own_replace_both_and_lose_their_slash),
 		cmocka_unit_test(debug_means_this_machine_and_needs_no_key),
 		cmocka_unit_test(keys_and_urls_that_cannot_be_right_are_named),
-		unit_test_of_row(the_create_bodies_are_these_bytes, 33),
+		unit_test_of_row(the_create_bodies_are_these_bytes, 33), /* [R33] */
 		unit_test_of_row(
 			the_network_is_closed_unless_asked_for_and_hosts_are_openings_in_it, 146),
 		cmocka_unit_test(metadata_filters_are_encoded_three_times),

@@ -255,15 +255,17 @@ TEST(the_bucket_allows_a_burst_and_then_its_rate)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		unit_test_of_row(every_answer_has_its_class_and_its_exit_code, 66),
+		unit_test_of_row(every_answer_has_its_class_and_its_exit_code, 66), /* [R66] */
 		unit_test_of_row(messages_hold_what_was_tried_status_and_reason_on_one_line, 66),
+		/* [R66] */
 		cmocka_unit_test(only_what_may_have_been_carried_out_is_open),
 		cmocka_unit_test(retry_after_counts_in_seconds),
 		cmocka_unit_test(a_create_is_never_repeated_blindly),
 		cmocka_unit_test(quota_key_and_template_are_final),
 		cmocka_unit_test(waits_double_with_jitter_up_to_a_bound_and_end),
 		cmocka_unit_test(the_server_says_how_long_and_the_deadline_says_whether),
-		cmocka_unit_test(the_breaker_opens_after_failures_in_a_row_and_probes),
+		{ "the breaker opens after failures in a row and probes [R173]",
+		  the_breaker_opens_after_failures_in_a_row_and_probes, NULL, NULL, NULL },
 		cmocka_unit_test(the_bucket_allows_a_burst_and_then_its_rate),
 	};
 

@@ -647,7 +647,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_answer_comes_from_the_loop_and_not_from_inside_the_call),
-		unit_test_of_row(calls_one_after_another_share_one_connection, 168),
+		unit_test_of_row(calls_one_after_another_share_one_connection, 168), /* [R168] */
 		cmocka_unit_test(a_body_of_memory_and_file_ranges_arrives_whole),
 		cmocka_unit_test(a_file_that_became_shorter_fails_the_call_by_name),
 		cmocka_unit_test(a_post_without_a_body_says_so),
