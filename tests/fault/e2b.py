@@ -334,7 +334,7 @@ def allowed_at_random(faults, api, sandbox, stop):
     if len(faults) > 1 or "sandbox:vanish@2" in faults:
         codes |= {0}
     if len(faults) > 1:
-        codes |= {3, 6}     # the second may come before the first is over
+        codes |= {3, 5, 6}  # the second may come before the first is over, or hide why the worker ended
     if api:
         codes |= {0, 3, 5, 6}
     if sandbox:
