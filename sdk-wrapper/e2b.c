@@ -25,8 +25,6 @@
 #define ROOT_PATH "/tmp/farstep-%s/root"
 #define LOG_PATH "/tmp/farstep-%s/log"
 /* What a kept sandbox is emptied of; what the template has there stays. */
-#define OUR_TEMPLATES "farstep-"
-#define WORKER_THERE "/opt/farstep/bin/farstep-worker"
 #define SCRATCH "/tmp:/var/tmp:/dev/shm:/home/user:/root"
 #define DEBUG_SANDBOX "debug_sandbox_id"	/* as the official client calls it */
 #define DEBUG_ENVD "99.99.99"
@@ -38,10 +36,8 @@ enum {
 	STARTS = 3,
 	NOT_WHOLE = 90,
 	STARTED_TWICE = 95,
-	NOT_THERE = 96,
 	START_AGAIN_MS = 300,
 	READY_MS = 500,	/* for the worker to say that it listens */
-	TRY_MS = 5000,	/* the same, with its digest before */
 	PENDING_ASKS = 5,
 	PENDING_GAP_MS = 800,
 	SAID_MAX = 600,
@@ -73,18 +69,6 @@ static const char bootstrap[] =
 	"shift 5\n"
 	"exec \"$w\" \"$@\" </dev/null 2>>\"$log\"\n";
 
-/* The same words, for the worker that a template of ours holds if it is this very one. */
-static const char bootstrap_there[] =
-	"[ -x \"$1\" ] && s=$(sha256sum <\"$1\") && [ \"${s%% *}\" = \"$3\" ] || exit 96\n"
-	"set -e\n"
-	"mkdir -p \"${5%/*}\"\n"
-	"[ ! -d \"$5\" ] || exit 95\n"
-	"mkdir \"$5\"\n"
-	"cd \"$5\"\n"
-	"w=$1 log=$4\n"
-	"shift 5\n"
-	"exec \"$w\" \"$@\" </dev/null 2>>\"$log\"\n";
-
 struct e2b {
 	struct loop *loop;
 	struct http *http;
@@ -108,7 +92,6 @@ struct e2b {
 	int worker_fd, package_fd;
 	uint64_t worker_len, package_len;
 	char worker_sha256[SHA256_HEX];
-	bool is_trying;	/* whether the template holds the worker */
 	bool wants_package, uploading, has_made;
 	unsigned uploads_left;
 	bool is_up;	/* on_done was called for success */
@@ -392,7 +375,6 @@ static void on_log_read(void *user, const struct envd_result *r)
 
 static void worker_started(struct e2b *s, uint32_t pid);
 static void start_failed(struct e2b *s, const struct failure *f);
-static void start_upload(struct e2b *s);
 
 /* It listens: who asks the edge for its port before that waits there for 100 ms. */
 static void on_process_output(void *user, bool is_stderr, const uint8_t *p, size_t n)
@@ -415,8 +397,7 @@ static void on_process_end(void *user, const struct envd_exit *x, const struct f
 	s->process = NULL;
 	if (!s->is_up)
 		loop_timer_stop(&s->timer);
-	/* The stream broke, and the worker was started. */
-	if (f && (s->is_up || (s->pid && !s->is_trying))) {
+	if (f && (s->is_up || s->pid)) {	/* the stream broke, and the worker was started */
 		log_debug("%s", f->err.msg);
 		if (!s->is_up)
 			worker_started(s, s->pid);
@@ -429,14 +410,6 @@ static void on_process_end(void *user, const struct envd_exit *x, const struct f
 	if (x->code == STARTED_TWICE) {	/* then the first one runs */
 		if (!s->is_up)
 			worker_started(s, s->pid);
-		return;
-	}
-	if (s->is_trying && !s->is_up && x->code == NOT_THERE) {
-		log_debug("sandbox %s: its template does not hold this worker", s->made.id);
-		s->is_trying = false;
-		s->said_len = 0;
-		s->starts = 0;
-		start_upload(s);
 		return;
 	}
 	err_set(&s->err, x->code == NOT_WHOLE ? ERR_INTEGRITY : ERR_PROVIDER, 0,
@@ -467,10 +440,9 @@ static void on_ready_late(struct loop_timer *t)
 static void on_process_start(void *user, uint32_t pid)
 {
 	struct e2b *s = user;
-	uint64_t ms = s->is_trying ? TRY_MS : READY_MS;
 
 	s->pid = pid;
-	if (!s->is_up && loop_timer_start(s->loop, &s->timer, ms, on_ready_late, NULL) < 0)
+	if (!s->is_up && loop_timer_start(s->loop, &s->timer, READY_MS, on_ready_late, NULL) < 0)
 		worker_started(s, pid);
 }
 
@@ -478,8 +450,7 @@ static void start_worker(struct e2b *s)
 {
 	char worker[100], root[100], log[100], size[24], listen[32], lease[16];
 	const char *const args[] = {
-		"-c",	    s->is_trying ? bootstrap_there : bootstrap,
-		"farstep",  s->is_trying ? WORKER_THERE : worker,
+		"-c",	    bootstrap, "farstep",	  worker,
 		size,	    s->worker_sha256, log,	  root,		  "--listen",
 		listen,	    "--token-sha256", s->spec->token_sha256, "--root",
 		root,	    "--sandbox-id",   s->made.id,	     "--lease",
@@ -606,11 +577,6 @@ static void start_upload(struct e2b *s)
 
 	if (!s->has_made || s->wants_package || s->uploading)
 		return;
-	if (s->is_trying && !has_package) {
-		start_worker(s);
-		return;
-	}
-	s->is_trying = false;
 	s->uploading = true;
 	snprintf(worker, sizeof(worker), WORKER_PATH, s->unique);
 	snprintf(package, sizeof(package), E2B_PACKAGE_PATH, s->unique);
@@ -829,7 +795,7 @@ int e2b_up(struct e2b *s, const struct sandbox_spec *spec, struct sandbox *ret,
 	s->hooks = *hooks;
 	s->step_ns = now_ns();
 	s->until_ns = s->step_ns + (uint64_t)deadline_ms * 1000000;
-	s->uploading = s->has_made = s->is_up = s->was_built = s->is_trying = false;
+	s->uploading = s->has_made = s->is_up = s->was_built = false;
 	s->said_len = 0;
 	s->starts = 0;
 	*ret = (struct sandbox){ .provider = "e2b", .network = spec->network };
@@ -839,7 +805,6 @@ int e2b_up(struct e2b *s, const struct sandbox_spec *spec, struct sandbox *ret,
 	if (e2b_fit(spec->template_name, spec->cpu, spec->memory_mb, &s->fit, e) < 0 ||
 	    (s->env.debug && check_debug(spec, e) < 0))
 		goto fail;
-	s->is_trying = strncmp(s->fit.base, OUR_TEMPLATES, strlen(OUR_TEMPLATES)) == 0;
 	make_create(spec, &s->fit, s->unique, s->host, sizeof(s->host), s->labels, &s->create);
 	if (s->env.debug) {
 		s->made = (struct e2b_sandbox){ .id = DEBUG_SANDBOX, .envd_version = DEBUG_ENVD };
