@@ -101,10 +101,10 @@ static void on_make_step(void *user, enum make_step step, uint64_t took_ms, uint
 	struct err e = ERR_INIT;
 
 	(void)took_ms, (void)bytes;
-	if (step == MADE_UPLOAD)
+	if (step != MADE_SANDBOX) { /* there may have been no upload */
 		run_phase(r, PHASE_START);
-	if (step != MADE_SANDBOX)
 		return;
+	}
 	tell_created(r);
 	run_phase(r, PHASE_UPLOAD);
 	/* It is known by its own id from here on. */

@@ -29,6 +29,8 @@
 #define DEBUG_SANDBOX "debug_sandbox_id"	/* as the official client calls it */
 #define DEBUG_ENVD "99.99.99"
 #define READY "ready\n"
+#define OUR_TEMPLATES "farstep-"
+#define WORKER_THERE "/opt/farstep/bin/farstep-worker"
 
 enum {
 	ONE_REQUEST = 16 << 20,	/* a larger package goes in parts, beside the worker */
@@ -36,8 +38,10 @@ enum {
 	STARTS = 3,
 	NOT_WHOLE = 90,
 	STARTED_TWICE = 95,
+	NOT_THERE = 96,
 	START_AGAIN_MS = 300,
 	READY_MS = 500,	/* for the worker to say that it listens */
+	TRY_MS = 2000,	/* the same, with the digest of a template's worker before it */
 	PENDING_ASKS = 5,
 	PENDING_GAP_MS = 800,
 	SAID_MAX = 600,
@@ -61,9 +65,20 @@ static const char bootstrap[] =
 	" exit 90\n"
 	"fi\n"
 	"chmod 700 \"$1.run\"\n"
-	"[ ! -d \"$5\" ] || exit 95\n"
-	"mkdir \"$5\"\n"
+	"mkdir \"$5\" 2>/dev/null || { [ ! -d \"$5\" ] || exit 95; mkdir \"$5\"; }\n"
 	"mv -f \"$1.run\" \"$1\"\n"
+	"cd \"$5\"\n"
+	"w=$1 log=$4\n"
+	"shift 5\n"
+	"exec \"$w\" \"$@\" </dev/null 2>>\"$log\"\n";
+
+/* The same words, for the worker that a template of ours may hold: 96 until it is known to be this
+ * very one and has its root, for which it may race with an upload that was begun meanwhile. */
+static const char bootstrap_there[] =
+	"[ -x \"$1\" ] && s=$(sha256sum <\"$1\") && [ \"${s%% *}\" = \"$3\" ] || exit 96\n"
+	"mkdir -p \"${5%/*}\" || exit 96\n"
+	"mkdir \"$5\" 2>/dev/null || { [ ! -d \"$5\" ] || exit 95; exit 96; }\n"
+	"set -e\n"
 	"cd \"$5\"\n"
 	"w=$1 log=$4\n"
 	"shift 5\n"
@@ -93,6 +108,7 @@ struct e2b {
 	uint64_t worker_len, package_len;
 	char worker_sha256[SHA256_HEX];
 	bool wants_package, uploading, has_made;
+	bool is_trying;	/* the worker that the template holds, instead of an upload */
 	unsigned uploads_left;
 	bool is_up;	/* on_done was called for success */
 	struct envd_call *upload;
@@ -375,6 +391,7 @@ static void on_log_read(void *user, const struct envd_result *r)
 
 static void worker_started(struct e2b *s, uint32_t pid);
 static void start_failed(struct e2b *s, const struct failure *f);
+static void try_failed(struct e2b *s, const char *why);
 
 /* It listens: who asks the edge for its port before that waits there for 100 ms. */
 static void on_process_output(void *user, bool is_stderr, const uint8_t *p, size_t n)
@@ -387,7 +404,6 @@ static void on_process_output(void *user, bool is_stderr, const uint8_t *p, size
 		on_log_data(s, p, n);
 }
 
-
 static void on_process_end(void *user, const struct envd_exit *x, const struct failure *f)
 {
 	struct e2b *s = user;
@@ -397,6 +413,10 @@ static void on_process_end(void *user, const struct envd_exit *x, const struct f
 	s->process = NULL;
 	if (!s->is_up)
 		loop_timer_stop(&s->timer);
+	if (s->is_trying && (f || x->code == NOT_THERE)) {
+		try_failed(s, f ? f->err.msg : "it holds none, or another one");
+		return;
+	}
 	if (f && (s->is_up || s->pid)) {	/* the stream broke, and the worker was started */
 		log_debug("%s", f->err.msg);
 		if (!s->is_up)
@@ -425,6 +445,7 @@ static void worker_started(struct e2b *s, uint32_t pid)
 {
 	log_debug("sandbox %s: the worker is process %u", s->made.id, pid);
 	loop_timer_stop(&s->timer);
+	s->is_trying = false;
 	tell_step(s, MADE_START, 0);
 	up_succeeded(s);
 }
@@ -434,23 +455,28 @@ static void on_ready_late(struct loop_timer *t)
 {
 	struct e2b *s = (struct e2b *)((char *)t - offsetof(struct e2b, timer));
 
-	worker_started(s, s->pid);
+	if (s->is_trying)	/* there may be no worker */
+		try_failed(s, "nothing was heard of it");
+	else
+		worker_started(s, s->pid);
 }
 
 static void on_process_start(void *user, uint32_t pid)
 {
 	struct e2b *s = user;
+	uint64_t wait_ms = s->is_trying ? TRY_MS : READY_MS;
 
 	s->pid = pid;
-	if (!s->is_up && loop_timer_start(s->loop, &s->timer, READY_MS, on_ready_late, NULL) < 0)
-		worker_started(s, pid);
+	if (!s->is_up && loop_timer_start(s->loop, &s->timer, wait_ms, on_ready_late, NULL) < 0)
+		on_ready_late(&s->timer);
 }
 
 static void start_worker(struct e2b *s)
 {
 	char worker[100], root[100], log[100], size[24], listen[32], lease[16];
 	const char *const args[] = {
-		"-c",	    bootstrap, "farstep",	  worker,
+		"-c",	    s->is_trying ? bootstrap_there : bootstrap,
+		"farstep",  s->is_trying ? WORKER_THERE : worker,
 		size,	    s->worker_sha256, log,	  root,		  "--listen",
 		listen,	    "--token-sha256", s->spec->token_sha256, "--root",
 		root,	    "--sandbox-id",   s->made.id,	     "--lease",
@@ -535,7 +561,7 @@ static void start_failed(struct e2b *s, const struct failure *f)
 		log_info("%s; asking what runs", f->err.msg);
 }
 
-/* 3: one upload */
+/* 3: one upload, or none */
 
 static void uploaded(struct e2b *s, const struct failure *f)
 {
@@ -565,7 +591,7 @@ static void on_put(void *user, const struct envd_result *r)
 	uploaded(s, r->failure);
 }
 
-static void start_upload(struct e2b *s)
+static void upload(struct e2b *s)
 {
 	char worker[100], package[100];
 	struct envd_file files[] = { { worker, s->worker_fd, 0, s->worker_len },
@@ -575,9 +601,6 @@ static void start_upload(struct e2b *s)
 	bool apart = has_package && s->package_len > ONE_REQUEST;
 	struct err e = ERR_INIT;
 
-	if (!s->has_made || s->wants_package || s->uploading)
-		return;
-	s->uploading = true;
 	snprintf(worker, sizeof(worker), WORKER_PATH, s->unique);
 	snprintf(package, sizeof(package), E2B_PACKAGE_PATH, s->unique);
 	s->uploads_left = apart ? 2 : 1;
@@ -586,6 +609,31 @@ static void start_upload(struct e2b *s)
 		s->put = envd_put(s->envd, &files[1], s->unique, false, &put_end, &e);
 	if (!s->upload || (apart && !s->put))
 		up_failed(s, &e);
+}
+
+/* If it runs nevertheless, the bootstrap of the upload will find its root. */
+static void try_failed(struct e2b *s, const char *why)
+{
+	log_debug("sandbox %s: not the worker of its template: %s", s->made.id, why);
+	envd_detach(s->process);
+	s->process = NULL;
+	s->is_trying = false;
+	s->said_len = 0;
+	s->starts = 0;
+	upload(s);
+}
+
+static void start_upload(struct e2b *s)
+{
+	if (!s->has_made || s->wants_package || s->uploading)
+		return;
+	s->uploading = true;
+	s->is_trying = s->package_fd < 0 &&
+		       strncmp(s->fit.base, OUR_TEMPLATES, strlen(OUR_TEMPLATES)) == 0;
+	if (s->is_trying)
+		start_worker(s);
+	else
+		upload(s);
 }
 
 void e2b_expect_package(struct e2b *s)

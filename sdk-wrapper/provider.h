@@ -60,7 +60,7 @@ struct make_hooks {
 	/* May be NULL.  The request is on its way: while the provider is at work there is time
 	 * for some of one's own, even if it blocks the loop. */
 	void (*on_asked)(void *user);
-	/* May be NULL.  took_ms: that step alone; bytes: of the upload. */
+	/* May be NULL.  took_ms: that step alone; bytes: of the upload, which may be left out. */
 	void (*on_step)(void *user, enum make_step step, uint64_t took_ms, uint64_t bytes);
 	/* Once: the sandbox is there and the worker's program was started (it may not listen yet),
 	 * or why not.  Never from inside make. */

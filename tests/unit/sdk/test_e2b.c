@@ -4,6 +4,7 @@
 #include "tests/unit/sdk/script_server.h"
 
 #include "protocol/base/cleanup.h"
+#include "protocol/base/hash.h"
 #include "protocol/base/log.h"
 #include "sdk-wrapper/e2b.h"
 
@@ -147,51 +148,178 @@ TEST(four_requests_bring_it_up_and_none_holds_anything_of_the_user)
 		assert_null(strstr(script->asked[i].text, "hidden-4711"));
 }
 
-TEST(the_bootstrap_refuses_a_worker_that_was_cut_short_or_changed)
+/* The script as the sandbox gets it, run here: what `command` leaves, which finds it in b.sh. */
+static void run_bootstrap(struct client *c, const char *command, char out[400])
 {
-	char script_text[3000], command[4000], out[400] = "";
-	const char *start, *end;
+	const char *start =
+		strstr(strstr(script_asked("POST /process", 0), "\r\n\r\n") + 9, "[\"-c\",\"") + 7;
+	const char *end = strstr(start, "\",\"farstep\"");
+	char text[3000], line[4000];
 	size_t n = 0;
 	FILE *f;
+
+	for (; start < end; start++) {
+		if (*start == '\\' && start[1] == 'n') {
+			text[n++] = '\n';
+			start++;
+		} else if (*start != '\\') {
+			text[n++] = *start;
+		}
+	}
+	snprintf(line, sizeof(line), "cd %s && cat >b.sh && { %s; } 2>&1 >out", c->dir.path,
+	         command);
+	f = popen(line, "we");
+	assert_non_null(f);
+	fwrite(text, 1, n, f);
+	assert_int_equal(pclose(f), 0);
+	snprintf(line, sizeof(line), "%s/out", c->dir.path);
+	f = fopen(line, "re");
+	assert_non_null(f);
+	n = fread(out, 1, 399, f);
+	out[n] = 0;
+	fclose(f);
+}
+
+/* A worker of 35 bytes, its digest, and what is called with size, digest and words of its own. */
+#define FAKE_WORKER                                                   \
+	"printf '#!/bin/sh\\necho \"$@\"\\necho fault >&2\\n' >w && " \
+	"D=$(sha256sum w | cut -c 1-64) && "                          \
+	"try() { w=$1 n=$2 d=$3; shift 3; "                           \
+	"sh b.sh $PWD/$w $n $d $PWD/x/log $PWD/x/root \"$@\"; "       \
+	"echo \"code $?\"; }; "
+
+TEST(the_bootstrap_refuses_a_worker_that_was_cut_short_or_changed)
+{
+	char out[400];
 	CLIENT({ "POST /v2/sandboxes ", MADE }, { "POST /files ", WRITTEN },
 	       { "POST /process.Process/Start ", STREAM STARTED "!\n" });
 
 	up(&c);
 	run_until(&c, &c.done);
-	/* The script as the sandbox gets it, run here. */
-	start = strstr(strstr(script_asked("POST /process", 0), "\r\n\r\n") + 9, "[\"-c\",\"") + 7;
-	end = strstr(start, "\",\"farstep\"");
-	for (; start < end; start++) {
-		if (*start == '\\' && start[1] == 'n') {
-			script_text[n++] = '\n';
-			start++;
-		} else if (*start != '\\') {
-			script_text[n++] = *start;
-		}
-	}
-	script_text[n] = 0;
-	snprintf(command, sizeof(command),
-	         "cd %s && printf '#!/bin/sh\\necho \"$@\"\\necho fault >&2\\n' >w && cat >b.sh && "
-	         "D=$(sha256sum w | cut -c 1-64) && "
-	         "{ sh b.sh $PWD/w 99 $D $PWD/log $PWD/root a b; echo \"code $?\"; "
-	         "sh b.sh $PWD/w 35 x${D#?} $PWD/log $PWD/root a b; echo \"code $?\"; "
-	         "sh b.sh $PWD/w 35 $D $PWD/log $PWD/root a b; echo \"code $?\"; cat log; "
-	         "sh b.sh $PWD/w 35 $D $PWD/log $PWD/root a b; echo \"code $?\"; } 2>&1 >out",
-	         c.dir.path);
-	f = popen(command, "we");
-	assert_non_null(f);
-	fwrite(script_text, 1, n, f);
-	assert_int_equal(pclose(f), 0);
-	snprintf(command, sizeof(command), "%s/out", c.dir.path);
-	f = fopen(command, "re");
-	assert_non_null(f);
-	(void)!fread(out, 1, sizeof(out) - 1, f);
-	fclose(f);
+	run_bootstrap(&c,
+	              FAKE_WORKER "mkdir x; try w 99 $D a b; try w 35 x${D#?} a b; "
+	                          "try w 35 $D a b; cat x/log; try w 35 $D a b",
+	              out);
 	assert_string_equal(
-		out,
-		"the worker has 35 bytes in the sandbox, not 99\ncode 90\n"
-		"the worker was changed on its way into the sandbox\ncode 90\na b\ncode 0\n"
-		"fault\ncode 95\n");
+		out, "the worker has 35 bytes in the sandbox, not 99\ncode 90\n"
+		     "the worker was changed on its way into the sandbox\ncode 90\na b\ncode 0\n"
+		     "fault\ncode 95\n");
+}
+
+/* --- a template that may hold the worker --- */
+
+#define ENDED(code)                                                              \
+	"{\"event\":{\"end\":{\"exitCode\":" code ",\"exited\":true,\"status\":" \
+	"\"exit status " code "\"}}}\n={}"
+
+static void on_any_step(void *user, enum make_step step, uint64_t took_ms, uint64_t bytes)
+{
+	struct client *c = user;
+
+	(void)took_ms, (void)bytes;
+	assert_int_equal(c->steps & 1 << step, 0);
+	c->steps |= 1 << step;
+}
+
+static void up_from(struct client *c, const char *template_name)
+{
+	struct make_hooks hooks = { c, NULL, on_any_step, on_done, on_worker_end };
+	struct err e = ERR_INIT;
+
+	c->spec.template_name = template_name;
+	assert_ok(e2b_up(c->e2b, &c->spec, &c->sandbox, 20000, &hooks, &e), &e);
+	run_until(c, &c->done);
+}
+
+enum {
+	WITHOUT_UPLOAD = 1 << MADE_SANDBOX | 1 << MADE_START,
+	WITH_UPLOAD = WITHOUT_UPLOAD | 1 << MADE_UPLOAD,
+};
+
+TEST(a_template_that_holds_this_worker_spares_the_upload)
+{
+	char hex[SHA256_HEX], words[200];
+	uint8_t digest[SHA256_LEN];
+	CLIENT({ "POST /v2/sandboxes ", MADE },
+	       { "POST /process.Process/Start ", STREAM STARTED READY "!\n" });
+
+	up_from(&c, "farstep-base");
+	assert_string_equal(c.err.msg, "");
+	assert_int_equal(script->n_asked, 2);
+	assert_int_equal(c.steps, WITHOUT_UPLOAD);
+	sha256("#!worker", 8, digest);
+	hex_encode(digest, sizeof(digest), hex);
+	snprintf(words, sizeof(words), "\"/opt/farstep/bin/farstep-worker\",\"8\",\"%s\",", hex);
+	assert_non_null(strstr(strstr(script_asked("POST /process", 0), "\r\n\r\n") + 9, words));
+}
+
+TEST(the_worker_of_a_template_is_run_only_if_it_is_this_one)
+{
+	char out[400];
+	CLIENT({ "POST /v2/sandboxes ", MADE },
+	       { "POST /process.Process/Start ", STREAM STARTED READY "!\n" });
+
+	up_from(&c, "farstep-base");
+	run_bootstrap(&c,
+	              FAKE_WORKER "try none 35 $D a b; try w 35 $D a b; chmod 755 w; "
+	                          "try w 35 x${D#?} a b; "
+	                          ">x; try w 35 $D a b 2>/dev/null; rm x; "
+	                          "try w 35 $D a b; cat x/log; try w 35 $D a b",
+	              out);
+	assert_string_equal(out,
+	                    "code 96\ncode 96\ncode 96\ncode 96\na b\ncode 0\nfault\ncode 95\n");
+}
+
+TEST(one_that_holds_another_costs_a_start_and_any_other_template_none)
+{
+	CLIENT({ "POST /v2/sandboxes ", MADE },
+	       { "POST /process.Process/Start ", STREAM STARTED ENDED("96") },
+	       { "POST /files ", WRITTEN },
+	       { "POST /process.Process/Start ", STREAM STARTED READY "!\n" },
+	       { "POST /v2/sandboxes ", MADE }, { "POST /files ", WRITTEN },
+	       { "POST /process.Process/Start ", STREAM STARTED READY "!\n" });
+
+	up_from(&c, "farstep-base");
+	assert_string_equal(c.err.msg, "");
+	assert_int_equal(c.steps, WITH_UPLOAD);
+	assert_int_equal(script->n_asked, 4);
+	assert_null(strstr(script_asked("POST /process", 1), "/opt/farstep"));
+	client_free(&c);
+	client_init(&c);
+	up_from(&c, "base");
+	assert_string_equal(c.err.msg, "");
+	assert_int_equal(script->n_asked, 7);
+}
+
+/* Refused by a gateway, cut once started, silent: it may run, which the second start says. */
+TEST(a_try_that_tells_nothing_is_followed_by_the_upload)
+{
+	static const char *const tries[] = { JSON_ANSWER("502", "", "{}"), STREAM STARTED,
+		                             STREAM STARTED "!\n" };
+
+	for (size_t i = 0; i < ARRAY_LEN(tries); i++) {
+		CLIENT({ "POST /v2/sandboxes ", MADE },
+		       { "POST /process.Process/Start ", tries[i] }, { "POST /files ", WRITTEN },
+		       { "POST /process.Process/Start ", STREAM STARTED ENDED("95") });
+
+		up_from(&c, "farstep-base");
+		assert_string_equal(c.err.msg, "");
+		assert_int_equal(c.steps, WITH_UPLOAD);
+		assert_int_equal(script->n_asked, 4);
+	}
+}
+
+TEST(a_worker_of_a_template_that_ends_at_once_leaves_its_last_words_as_well)
+{
+	CLIENT({ "POST /v2/sandboxes ", MADE },
+	       { "POST /process.Process/Start ", STREAM STARTED ENDED("111") },
+	       { "GET /files?path=/tmp/farstep-",
+	         "HTTP/1.1 200 x\r\n\r\nlisten: address in use\n" });
+
+	up_from(&c, "farstep-base");
+	assert_string_equal(c.err.msg,
+	                    "sandbox " ID ": the worker ended (exit status 111): listen: "
+	                    "address in use");
 }
 
 TEST(a_worker_that_ends_at_once_leaves_its_last_words)
@@ -408,6 +536,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(four_requests_bring_it_up_and_none_holds_anything_of_the_user),
 		cmocka_unit_test(the_bootstrap_refuses_a_worker_that_was_cut_short_or_changed),
+		cmocka_unit_test(a_template_that_holds_this_worker_spares_the_upload),
+		cmocka_unit_test(the_worker_of_a_template_is_run_only_if_it_is_this_one),
+		cmocka_unit_test(one_that_holds_another_costs_a_start_and_any_other_template_none),
+		cmocka_unit_test(a_try_that_tells_nothing_is_followed_by_the_upload),
+		cmocka_unit_test(
+			a_worker_of_a_template_that_ends_at_once_leaves_its_last_words_as_well),
 		cmocka_unit_test(a_worker_that_ends_at_once_leaves_its_last_words),
 		cmocka_unit_test(a_worker_that_ended_later_is_lost_with_its_last_words),
 		cmocka_unit_test(a_worker_that_listens_is_asked_at_once_and_a_silent_one_too),
