@@ -369,6 +369,9 @@ static int launch_exec(struct launch *l, const char *const *command, int out_fd)
 	p.argv = (char *const *)(uintptr_t)argv;	/* exec takes them unchanged */
 	p.pass[0] = l->info[1];
 	p.pass[1] = l->args[1];
+	/* If we are killed now, bwrap must not die of a pipe without a reader: its child would
+	 * wait for it for ever.  So it is a reader, too. */
+	p.pass[2] = l->info[0];
 	l->outer = process_start(&p, l->e);
 	close_fd(&l->info[1]);
 	close_fd(&l->args[1]);

@@ -67,7 +67,7 @@ static int native_start(const struct sandbox_spec *spec, struct sandbox *s, stru
 	char *envp[ARRAY_LEN(passed) + 1];
 	struct process_spec p = { .path = spec->worker_path,
 				  .out_fd = spec->log_fd,
-				  .pass = { -1, -1 } };
+				  .pass = { -1, -1, -1 } };
 	struct process_info info = { .start = 0 };
 	struct here_worker w;
 	char root[600];

@@ -22,7 +22,7 @@
 #define SYS_close_range 436
 #endif
 
-enum { ABOVE = 16 };	/* where descriptors wait while 0 to 4 are filled */
+enum { ABOVE = 16 };	/* where descriptors wait while 0 to 5 are filled */
 
 /* --- starting ---
  *
@@ -34,7 +34,7 @@ enum { STACK = 32 * 1024 };
 
 struct start {
 	const struct process_spec *spec;
-	int fds[5];		/* what becomes 0 to 4; at least ABOVE, or -1 */
+	int fds[6];		/* what becomes 0 to 5; at least ABOVE, or -1 */
 	volatile pid_t pid;
 	volatile int failed;	/* errno of the grandchild */
 	_Alignas(16) char stacks[2][STACK];
@@ -64,7 +64,7 @@ ON_ANOTHER_STACK static int become(void *arg)
 	sigset_t none;
 
 	setsid();
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < (int)ARRAY_LEN(s->fds); i++) {
 		if (s->fds[i] < 0)
 			continue;
 		if (dup2(s->fds[i], i) < 0)	/* leaves it open across exec */
@@ -112,7 +112,7 @@ static int start_and_wait(struct start *s)
 	return s->failed ? -1 : 0;
 }
 
-/* A copy of fd out of the way of 0 to 4; -1 stays -1. */
+/* A copy of fd out of the way of 0 to 5; -1 stays -1. */
 static int lift(int fd, int *ret)
 {
 	*ret = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, ABOVE);
@@ -132,7 +132,7 @@ pid_t process_start(const struct process_spec *spec, struct err *e)
 	memset(s->fds, -1, sizeof(s->fds));
 	if (null < 0 || lift(null, &s->fds[0]) < 0 || lift(out, &s->fds[1]) < 0 ||
 	    lift(out, &s->fds[2]) < 0 || lift(spec->pass[0], &s->fds[3]) < 0 ||
-	    lift(spec->pass[1], &s->fds[4]) < 0) {
+	    lift(spec->pass[1], &s->fds[4]) < 0 || lift(spec->pass[2], &s->fds[5]) < 0) {
 		err_set(e, ERR_SYS, errno, "%s: descriptors", spec->path);
 		goto out;
 	}
@@ -141,7 +141,7 @@ pid_t process_start(const struct process_spec *spec, struct err *e)
 		err_set(e, s->failed == ENOENT ? ERR_NOT_FOUND : ERR_SYS, s->failed, "%s",
 			spec->path);
 out:
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < (int)ARRAY_LEN(s->fds); i++)
 		close_fd(&s->fds[i]);
 	return r < 0 ? -1 : s->pid;
 }

@@ -19,7 +19,7 @@ struct process_spec {
 	char *const *argv;
 	char *const *envp;
 	int out_fd;		/* standard output and error; -1: /dev/null */
-	int pass[2];		/* become descriptors 3 and 4; -1: none */
+	int pass[3];		/* become descriptors 3 to 5; -1: none */
 };
 
 /* Starts it in a session of its own, as nobody's child (init's, or the next subreaper's), with

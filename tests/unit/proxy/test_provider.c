@@ -143,6 +143,7 @@ static int worker(int argc, char **argv)
 		mode[0] = 0;
 	signal(SIGTERM, strcmp(mode, "deaf") == 0 ? SIG_IGN : on_term);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	signal(SIGALRM, on_term);	/* process 1 has no default action */
 	alarm(60);	/* outlives no failed test */
 	if (strcmp(mode, "die") == 0)
 		return 3;
@@ -577,6 +578,35 @@ TEST(without_bubblewrap_the_error_says_what_to_install)
 	assert_false(exists(&w, "s"));
 }
 
+/* Else bwrap dies of the pipe, and the child that it has by then waits for it for ever. */
+TEST(bubblewrap_outlives_a_proxy_that_is_killed_before_it_was_told_the_pid)
+{
+	WORLD(w);
+	static const char script[] = "#!/bin/sh\nd=${0%/*}\ncat <&4 >/dev/null\n: >$d/started\n"
+				     "until [ -e $d/dead ]; do sleep 0.01; done\n"
+				     "printf . >&3 && : >$d/told\n";
+	char bin[400];
+	pid_t pid;
+
+	assert_ok(fs_mkdirs(w.dir.fd, "bin", 0755, &w.e), &w.e);
+	assert_ok(fs_write(w.dir.fd, "bin/bwrap", script, strlen(script), 0755, false, &w.e), &w.e);
+	snprintf(bin, sizeof(bin), "%s/bin", w.dir.path);
+	pid = fork();
+	if (pid == 0) {
+		setenv("PATH", bin, 1);
+		provider_local.create(NULL, &w.spec, &w.s, &w.e);
+		_exit(0);
+	}
+	for (int i = 0; i < 5000 && !exists(&w, "bin/started"); i++)
+		usleep(1000);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	assert_ok(fs_write(w.dir.fd, "bin/dead", "", 0, 0600, false, &w.e), &w.e);
+	for (int i = 0; i < 5000 && !exists(&w, "bin/told"); i++)
+		usleep(1000);
+	assert_true(exists(&w, "bin/told"));
+}
+
 TEST(what_bubblewrap_says_is_in_the_error)
 {
 	WORLD(w);
@@ -701,6 +731,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_worker_that_cannot_be_started_is_an_error_and_leaves_nothing),
 		cmocka_unit_test(a_local_worker_that_dies_at_once_is_an_error),
 		cmocka_unit_test(without_bubblewrap_the_error_says_what_to_install),
+		cmocka_unit_test(
+			bubblewrap_outlives_a_proxy_that_is_killed_before_it_was_told_the_pid),
 		cmocka_unit_test(what_bubblewrap_says_is_in_the_error),
 		cmocka_unit_test(a_local_sandbox_reaches_nothing_of_this_machine),
 		cmocka_unit_test(the_network_is_there_when_asked_for),
