@@ -48,7 +48,7 @@ struct run_step {
 	struct sink out, err;
 	struct fetch fetch;
 	struct step_run sr;
-	struct call release;
+	struct call release, cancel;
 	char *inputs, *env, *collect; /* JSON texts */
 	struct fetched *artifacts;
 	size_t n_artifacts;

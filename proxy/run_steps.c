@@ -360,35 +360,31 @@ void run_steps_resume(struct run *r)
 
 /* ---- cancelling ---- */
 
-struct cancel_call {
-	struct call call;
-	char step[LIMIT_STEP_ID + 1];
-};
-
 static int render_cancel(struct call *c, struct link *l, struct buf *out, struct err *e)
 {
+	struct run_step *s = (struct run_step *)((char *)c - offsetof(struct run_step, cancel));
+
 	(void)l;
-	return buf_printf(out, e, "{\"step\":\"%s\"}", ((struct cancel_call *)c)->step);
+	return buf_printf(out, e, "{\"step\":\"%s\"}", plan_of(s)->id);
 }
 
 static void on_cancelled(struct call *c, const json *result, const struct err *error)
 {
-	(void)result, (void)error; /* how it ended comes with the step's own answer */
-	free(c);
+	(void)c, (void)result, (void)error; /* how it ended comes with the step's own answer */
 }
 
 bool run_step_cancel(struct run *r, const char *step)
 {
 	int i = plan_find(r->plan, step);
-	struct cancel_call *c;
+	struct run_step *s = i < 0 ? NULL : &r->steps[i];
 
-	if (i < 0 || !r->steps[i].started || r->steps[i].finished || !(c = calloc(1, sizeof(*c))))
+	if (!s || !s->started || s->finished)
 		return false;
-	snprintf(c->step, sizeof(c->step), "%s", step);
-	c->call.method = "step.cancel";
-	c->call.render = render_cancel;
-	c->call.on_done = on_cancelled;
-	link_call(r->link, &c->call);
+	link_forget(r->link, &s->cancel); /* asked before, maybe of an earlier attempt */
+	s->cancel.method = "step.cancel";
+	s->cancel.render = render_cancel;
+	s->cancel.on_done = on_cancelled;
+	link_call(r->link, &s->cancel);
 	return true;
 }
 
@@ -411,8 +407,10 @@ void run_steps_release(struct run *r)
 
 		if (s->inputs)	/* open: it was started and never judged */
 			close_step(s, false);
-		if (r->link)
+		if (r->link) {
 			link_forget(r->link, &s->release);
+			link_forget(r->link, &s->cancel);
+		}
 		for (size_t k = 0; k < s->n_artifacts; k++)
 			free(s->artifacts[k].path);
 		free(s->artifacts);
