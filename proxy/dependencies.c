@@ -211,17 +211,11 @@ void dependencies_env(const struct run *r, const struct plan_step *s, struct jw 
 
 void dependencies_print(const struct run *r, struct jw *w)
 {
-	char path[LIMIT_PATH + 64];
-
 	for (int i = 0; r->dependencies && i < TOOLS; i++)
 		for (size_t a = 0; a < r->dependencies->needs[i].n_artifacts; a++) {
-			const struct fetched *f = &r->dependencies->needs[i].artifacts[a];
-
-			snprintf(path, sizeof(path), "%s/%s", dependency_tools[i].step, f->path);
 			jw_obj(w);
-			jw_kstr(w, "path", path);
-			jw_kint(w, "size", (int64_t)f->size);
-			jw_kstr(w, "sha256", f->sha256);
+			fetched_print(w, dependency_tools[i].step,
+			              &r->dependencies->needs[i].artifacts[a]);
 			jw_end(w);
 		}
 }
@@ -238,9 +232,7 @@ void dependencies_release(struct run *r)
 		close_step(&d->needs[i]);
 		if (r->link)
 			link_forget(r->link, &d->needs[i].release);
-		for (size_t a = 0; a < d->needs[i].n_artifacts; a++)
-			free(d->needs[i].artifacts[a].path);
-		free(d->needs[i].artifacts);
+		fetched_free(d->needs[i].artifacts, d->needs[i].n_artifacts);
 		free(d->needs[i].config);
 		dependency_report_release(&d->needs[i].report);
 	}

@@ -31,9 +31,7 @@ void fetch_release(struct fetch *f)
 	close_fd(&f->dir_fd);
 	buf_release(&f->manifest);
 	json_free(f->list);
-	for (size_t i = 0; i < f->n_files; i++)
-		free(f->files[i].path);
-	free(f->files);
+	fetched_free(f->files, f->n_files);
 	memset(f, 0, sizeof(*f));
 	f->dir_fd = f->file_fd = -1;
 }

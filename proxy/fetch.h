@@ -12,12 +12,7 @@
 #include "protocol/base/json.h"
 #include "protocol/receipt.h"
 #include "protocol/stream.h"
-
-struct fetched {
-	char *path;
-	uint64_t size;
-	char sha256[SHA256_HEX];
-};
+#include "proxy/fetched.h"
 
 struct fetch {
 	struct stream_in in;

@@ -149,15 +149,7 @@ int run_journal_step(struct run *r, const struct run_step *s, struct err *e)
 	if (s->finished) {
 		jw_kstr(&w, "status", status_name(s->status));
 		jw_knum(&w, "duration_ms", s->duration_ms);
-		jw_karr(&w, "artifacts");
-		for (size_t i = 0; i < s->n_artifacts; i++) {
-			jw_obj(&w);
-			jw_kstr(&w, "path", s->artifacts[i].path);
-			jw_ku64s(&w, "size", s->artifacts[i].size);
-			jw_kstr(&w, "sha256", s->artifacts[i].sha256);
-			jw_end(&w);
-		}
-		jw_end(&w);
+		fetched_write(&w, s->artifacts, s->n_artifacts);
 	}
 	jw_end(&w);
 	ret = jw_done(&w, e) < 0 ? -1 : append_line(r, STEPS_FILE, &b, e);
@@ -184,26 +176,6 @@ int run_receipt_write(struct run *r, const struct step_run *s, struct err *e)
 	return ret;
 }
 
-static int take_artifacts(struct run_step *s, const json *list, struct err *e)
-{
-	s->artifacts = calloc(json_count(list) + 1, sizeof(*s->artifacts));
-	if (!s->artifacts)
-		return err_set(e, ERR_NO_MEMORY, 0, "journal");
-	for (const json *v = json_first(list); v; v = json_next(v)) {
-		struct fetched *f = &s->artifacts[s->n_artifacts];
-		const char *path = NULL, *sha = NULL;
-
-		if (json_req_str(v, "artifact", "path", &path, e) < 0 ||
-		    json_req_str(v, "artifact", "sha256", &sha, e) < 0 ||
-		    json_req_u64(v, "artifact", "size", &f->size, e) < 0)
-			return -1;
-		f->path = strdup(path);
-		snprintf(f->sha256, sizeof(f->sha256), "%s", sha);
-		s->n_artifacts++;
-	}
-	return 0;
-}
-
 static int on_step_line(void *arg, const char *line, size_t n, struct err *e)
 {
 	struct run *r = arg;
@@ -227,7 +199,8 @@ static int on_step_line(void *arg, const char *line, size_t n, struct err *e)
 			s->finished = true;
 			ret = status_by_name(status, &s->status, e);
 			if (ret == 0)
-				ret = take_artifacts(s, json_get(v, "artifacts"), e);
+				ret = fetched_read(json_get(v, "artifacts"), &s->artifacts,
+				                   &s->n_artifacts, e);
 		}
 	}
 	json_free(v);
@@ -334,18 +307,11 @@ static void print_steps(const struct run *r, struct jw *w)
 
 static void print_artifacts(const struct run *r, struct jw *w)
 {
-	char path[LIMIT_PATH + LIMIT_STEP_ID + 16];
-
 	jw_karr(w, "artifacts");
 	for (size_t i = 0; i < r->plan->n_steps; i++) {
 		for (size_t a = 0; a < r->steps[i].n_artifacts; a++) {
-			const struct fetched *f = &r->steps[i].artifacts[a];
-
-			snprintf(path, sizeof(path), "%s/%s", r->plan->steps[i].id, f->path);
 			jw_obj(w);
-			jw_kstr(w, "path", path);
-			jw_kint(w, "size", (int64_t)f->size);
-			jw_kstr(w, "sha256", f->sha256);
+			fetched_print(w, r->plan->steps[i].id, &r->steps[i].artifacts[a]);
 			jw_end(w);
 		}
 	}

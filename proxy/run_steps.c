@@ -88,9 +88,7 @@ static void event_artifacts(struct run *r, struct run_step *s)
 		jw_obj(&w);
 		jw_kstr(&w, "step_id", plan_of(s)->id);
 		jw_kint(&w, "attempt", s->attempt);
-		jw_kstr(&w, "path", s->artifacts[i].path);
-		jw_kint(&w, "size", (int64_t)s->artifacts[i].size);
-		jw_kstr(&w, "sha256", s->artifacts[i].sha256);
+		fetched_print(&w, NULL, &s->artifacts[i]);
 		jw_end(&w);
 		run_event(r, "artifact_created", &b);
 		buf_release(&b);
@@ -411,9 +409,7 @@ void run_steps_release(struct run *r)
 			link_forget(r->link, &s->release);
 			link_forget(r->link, &s->cancel);
 		}
-		for (size_t k = 0; k < s->n_artifacts; k++)
-			free(s->artifacts[k].path);
-		free(s->artifacts);
+		fetched_free(s->artifacts, s->n_artifacts);
 	}
 	free(r->steps);
 	r->steps = NULL;

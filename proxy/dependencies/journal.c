@@ -89,28 +89,6 @@ int dependency_read_report(struct dependencies *d, int tool, const char *path, s
 	return ret;
 }
 
-static int take_artifacts(struct need *need, const json *list, struct err *e)
-{
-	need->artifacts = calloc(json_count(list) + 1, sizeof(*need->artifacts));
-	if (!need->artifacts)
-		return err_set(e, ERR_NO_MEMORY, 0, "journal");
-	for (const json *v = json_first(list); v; v = json_next(v)) {
-		struct fetched *f = &need->artifacts[need->n_artifacts];
-		const char *path = NULL, *sha = NULL;
-
-		if (json_req_str(v, "artifact", "path", &path, e) < 0 ||
-		    json_req_str(v, "artifact", "sha256", &sha, e) < 0 ||
-		    json_req_u64(v, "artifact", "size", &f->size, e) < 0)
-			return -1;
-		f->path = strdup(path);
-		if (!f->path)
-			return err_set(e, ERR_NO_MEMORY, 0, "journal");
-		snprintf(f->sha256, sizeof(f->sha256), "%s", sha);
-		need->n_artifacts++;
-	}
-	return 0;
-}
-
 static int read_done(struct dependencies *d, int tool, const char *path, struct err *e)
 {
 	struct need *need = &d->needs[tool];
@@ -128,7 +106,8 @@ static int read_done(struct dependencies *d, int tool, const char *path, struct 
 	    json_print(report, &text, e) == 0 &&
 	    dependency_report_parse(&need->report, (const char *)buf_data(&text), buf_len(&text),
 	                            e) == 0)
-		ret = take_artifacts(need, json_get(v, "artifacts"), e);
+		ret = fetched_read(json_get(v, "artifacts"), &need->artifacts, &need->n_artifacts,
+		                   e);
 	need->done = ret == 0;
 	json_free(v);
 	buf_release(&text);
@@ -170,15 +149,7 @@ int dependency_keep_report(struct dependencies *d, struct err *e)
 	jw_init(&w, &b);
 	jw_obj(&w);
 	jw_kjson(&w, "report", need->report.v);
-	jw_karr(&w, "artifacts");
-	for (size_t i = 0; i < need->n_artifacts; i++) {
-		jw_obj(&w);
-		jw_kstr(&w, "path", need->artifacts[i].path);
-		jw_ku64s(&w, "size", need->artifacts[i].size);
-		jw_kstr(&w, "sha256", need->artifacts[i].sha256);
-		jw_end(&w);
-	}
-	jw_end(&w);
+	fetched_write(&w, need->artifacts, need->n_artifacts);
 	jw_end(&w);
 	name_file(path, d->tool, "done");
 	ret = jw_done(&w, e);

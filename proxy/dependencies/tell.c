@@ -86,9 +86,7 @@ void dependency_tell_artifacts(struct dependencies *d)
 		begin_event(&w, &b);
 		jw_kstr(&w, "step_id", dependency_tools[d->tool].step);
 		jw_kint(&w, "attempt", 1);
-		jw_kstr(&w, "path", need->artifacts[i].path);
-		jw_kint(&w, "size", (int64_t)need->artifacts[i].size);
-		jw_kstr(&w, "sha256", need->artifacts[i].sha256);
+		fetched_print(&w, NULL, &need->artifacts[i]);
 		end_event(d->r, "artifact_created", &w);
 	}
 }
