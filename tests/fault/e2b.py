@@ -8,19 +8,16 @@ neither a sandbox nor a process nor a file.
 Environment: RUNS=N random runs (default 8; make soak: 500), SEED=N to repeat one sequence."""
 import json
 import os
-import queue
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
 import urllib.error
 
-from lib_fault import BUILD, FARSTEP, HANG, SEED, steps, what_is_wrong
+from lib_fault import BUILD, FARSTEP, HANG, SEED, in_parallel, steps, what_is_wrong
 from lib_run import Run, call, descendants, done, lives, new_run_dir, ok, pipeline, role, wait_for
 from lib_cloud import MOCK, Cloud
 
@@ -170,29 +167,6 @@ class Case:
                 [(q["method"], q["path"][:60], q["status"], q.get("fault")) for q in self.cloud.asked()][-14:])
 
 
-def in_parallel(what, todo, at_once=AT_ONCE):
-    q = queue.Queue()
-    for item in todo:
-        q.put(item)
-
-    def work():
-        while True:
-            try:
-                item = q.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                what(item)
-            except (Exception, SystemExit) as e:
-                ok(False, "%s" % (item,), "".join(traceback.format_exception(e)))
-
-    threads = [threading.Thread(target=work) for _ in range(at_once)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-
-
 # What the cloud does wrong, and the exit codes that a run may have then; with x1 it does so once.
 ALWAYS = {
     "create:429:quota": {4}, "create:429:rate": {4}, "create:429:lb": {4}, "create:503": {3}, "create:504": {3}, "create:500": {3},
@@ -225,7 +199,7 @@ def table(path, slow):
         c = Case("t-" + fault.replace(":", "-").replace("@", "-"), slow if "vanish" in fault else path, [fault], args=args)
         ok(c.rc in wanted[fault] and not c.wrong, "%s: exit %s, and nothing stays" % (fault, "/".join(map(str, sorted(wanted[fault])))), c.detail())
 
-    in_parallel(one, rows)
+    in_parallel(one, rows, AT_ONCE)
 
 
 TABLE_SHORT = ["create:429:quota", "create:503x1", "create:hang", "files:cut@400kx1", "files:corrupt@300k", "sandbox:vanish@2", "process:drop@30", "delete:503x1"]
@@ -283,7 +257,7 @@ def stopped(path):
         else:
             cases[name] = Case("k-" + name, path, [late[name][0]], args=late[name][1])
 
-    in_parallel(one, [*todo, *late])
+    in_parallel(one, [*todo, *late], AT_ONCE)
     for name, (_, code, what) in todo.items():
         c = cases[name]
         ok(c.hit and c.rc == code and not c.wrong, what + ", nothing missing, doubled or left", c.detail())
@@ -360,7 +334,7 @@ def randomly(path):
             ok(False, "run %d of SEED=%d" % (i, SEED), c.detail())
         shutil.rmtree("r%d" % i, ignore_errors=True)
 
-    in_parallel(one, plans)
+    in_parallel(one, plans, AT_ONCE)
     print("# exit codes: %s, slowest %.1f s" % (sorted(counts.items()), slowest))
     ok(not broken and sum(counts.values()) == RUNS, "%d random runs at a bad cloud over bad links: each ended as its fault says and left nothing [R45]" % RUNS, broken)
 

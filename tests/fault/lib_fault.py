@@ -4,12 +4,15 @@ farstep-chaos, and the promises that hold whatever happens."""
 import hashlib
 import json
 import os
+import queue
 import random
 import subprocess
 import sys
+import threading
+import traceback
 
 sys.path.insert(0, os.path.join(os.environ["TOP"], "tests/integration"))
-from lib_run import BUILD, FARSTEP, Run, call, descendants, lives, new_run_dir, shell, wait_for
+from lib_run import BUILD, FARSTEP, Run, call, descendants, lives, new_run_dir, ok, shell, wait_for
 
 RUNS = int(os.environ.get("RUNS", "14"))
 SEED = int(os.environ.get("SEED", str(random.SystemRandom().randrange(10**6))))
@@ -148,3 +151,27 @@ class OwnWorker:
                 p.kill()
                 p.wait()
         return self.p.returncode
+
+
+def in_parallel(what, items, at_once=4):
+    """what(item) for each, at most at_once at a time; an exception is a failure of its own."""
+    todo = queue.Queue()
+    for i in items:
+        todo.put(i)
+
+    def work():
+        while True:
+            try:
+                item = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                what(item)
+            except (Exception, SystemExit) as e:
+                ok(False, "%s" % (item,), "".join(traceback.format_exception(e)))
+
+    threads = [threading.Thread(target=work) for _ in range(at_once)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()

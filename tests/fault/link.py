@@ -6,16 +6,13 @@ no byte missing or doubled, no step twice, no hang, events in order and once.
 
 Environment: RUNS=N random links (default 8; make soak: 500), SEED=N to repeat one sequence."""
 import os
-import queue
 import random
 import re
 import shutil
 import subprocess
-import threading
 import time
-import traceback
 
-from lib_fault import FARSTEP, HANG, SEED, OwnWorker, steps, what_is_wrong
+from lib_fault import FARSTEP, HANG, SEED, OwnWorker, in_parallel, steps, what_is_wrong
 from lib_run import done, ok, pipeline, wait_for
 
 rng = random.Random(SEED)
@@ -50,30 +47,6 @@ class Case:
     def holds(self):
         """All came home over this link, whatever happened to it."""
         return not self.wrong and self.r.rc == 0
-
-
-def in_parallel(what, items, at_once=4):
-    """what(item) for each, at most at_once at a time; an exception is a failure of its own."""
-    todo = queue.Queue()
-    for i in items:
-        todo.put(i)
-
-    def work():
-        while True:
-            try:
-                item = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                what(item)
-            except (Exception, SystemExit) as e:
-                ok(False, "%s" % (item,), "".join(traceback.format_exception(e)))
-
-    threads = [threading.Thread(target=work) for _ in range(at_once)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
 
 
 def scripted(path, short, fast):

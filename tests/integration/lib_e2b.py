@@ -7,45 +7,12 @@ import os
 import signal
 import struct
 import subprocess
-import sys
-import time
 
-BUILD = os.environ["BUILD"]
+from lib_run import BUILD
+
 MOCK = os.path.join(BUILD, "farstep-mock-e2b")
 KEY = "e2b_" + "0" * 40
 ENVD = 49983
-failed = 0
-
-
-def ok(cond, sentence, detail=""):
-    global failed
-    print(("ok - " if cond else "not ok - ") + sentence, flush=True)
-    if not cond:
-        failed += 1
-        print("# " + str(detail).replace("\n", "\n# "), flush=True)
-    return bool(cond)
-
-
-def done():
-    sys.exit(1 if failed else 0)
-
-
-def wait_for(what, predicate, timeout=20):
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        got = predicate()
-        if got:
-            return got
-        time.sleep(0.005)
-    raise SystemExit("waited %d s in vain for %s" % (timeout, what))
-
-
-def lives(pid):
-    try:
-        with open("/proc/%d/stat" % pid) as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def usable():

@@ -8,7 +8,8 @@ import os
 import re
 import time
 
-from lib_e2b import KEY, Mock, done, ok, usable, wait_for
+from lib_e2b import KEY, Mock, usable
+from lib_run import done, ok, wait_for
 from urllib.parse import quote
 
 why = usable()

@@ -12,7 +12,8 @@ import struct
 import threading
 import time
 
-from lib_e2b import ENVD, KEY, Mock, done, ok, usable, wait_for
+from lib_e2b import ENVD, KEY, Mock, usable
+from lib_run import done, ok, wait_for
 
 why = usable()
 if why:

@@ -12,7 +12,8 @@ import subprocess
 import tempfile
 import time
 
-from lib_e2b import KEY, MOCK, Mock, done, envelopes, lives, ok, usable, wait_for
+from lib_e2b import KEY, MOCK, Mock, envelopes, usable
+from lib_run import done, lives, ok, wait_for
 
 why = usable()
 if why:
