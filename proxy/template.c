@@ -222,6 +222,26 @@ static void ignore_wrong(const char *dir, const struct err *err)
 	(void)dir, (void)err;
 }
 
+/* -1: a directory of that name has a definition, and it is wrong. */
+static int check_named(const char *name, struct buf *problems, struct err *e)
+{
+	char places[TEMPLATE_DIRS][1024], dir[1400], file[1500];
+	size_t n_places = template_places(places);
+
+	for (size_t i = 0; i < n_places; i++) {
+		struct template_def def;
+
+		snprintf(dir, sizeof(dir), "%s/%.300s", places[i], name);
+		snprintf(file, sizeof(file), "%s/" DEFINITION, dir);
+		if (access(file, F_OK) < 0)
+			continue;
+		if (template_load(dir, &def, problems, e) < 0)
+			return -1;
+		template_release(&def);
+	}
+	return 0;
+}
+
 int template_find(const char *name, struct template_def *ret, struct buf *problems, struct err *e)
 {
 	auto_free struct template_def *list = NULL;
@@ -245,6 +265,8 @@ int template_find(const char *name, struct template_def *ret, struct buf *proble
 	}
 	if (dir[0])
 		return template_load(dir, ret, problems, e);
+	if (check_named(name, problems, e) < 0)
+		return -1;
 	return err_set(e, ERR_NOT_FOUND, 0, "no definition of a template '%.60s' here%s%s", name,
 		       known[0] ? "; there are " : "", known);
 }

@@ -268,6 +268,12 @@ def builds():
     p = call("template", "build", "./own")
     ok(p.returncode == 2 and all(w in p.stderr for w in (b":1: name", b":2: unknown key 'cpus' (did you mean 'cpu'?)", b":3: memory")),
        "and so is what is wrong with the definition", p)
+    os.makedirs("templates/mine")
+    with open("templates/mine/template.yaml", "w") as f:
+        f.write("name: mine\ncpuu: 2\n")
+    for more in ((), ("--cpu", "4", "--dry-run")):
+        p = call("template", "build", "mine", *more, env={k: v for k, v in os.environ.items() if k != "FARSTEP_TEMPLATES"})
+        ok(p.returncode == 2 and b"template.yaml:2:" in p.stderr and b"cpuu" in p.stderr, "a definition with a mistake is told, not passed over (%s)" % " ".join(more), p)
     p = call("template", "build", "nothing-like-it", env=dict(os.environ, E2B_API_KEY=KEY))
     ok(p.returncode == 2 and b"farstep-python" in p.stderr, "an unknown name is told with those there are", p)
     p = call("template", "build", "farstep-base")
