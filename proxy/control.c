@@ -108,6 +108,8 @@ struct control *control_open(struct run *r, struct err *e)
 	}
 	c->run = r;
 	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (c->fd < 0)
+		err_set(e, ERR_SYS, errno, "control socket");
 	if (c->fd < 0 || address(&c->at, r->run, e) < 0) {
 		control_close(c);
 		return NULL;
@@ -152,11 +154,18 @@ int control_ask(const char *run, const char *request, struct buf *out, struct er
 	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	ssize_t n;
 
-	if (fd < 0 || address(&a, run, e) < 0)
+	if (fd < 0)
+		return err_set(e, ERR_SYS, errno, "control socket");
+	if (address(&a, run, e) < 0)
 		return -1;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	/* A proxy that is stopped lets nobody in, and connect() waits as a send does. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
 	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
-		return err_set(e, ERR_NOT_FOUND, 0, "run %s has no living proxy", run);
+		return errno == EAGAIN ? err_set(e, ERR_DEADLINE, 0,
+		                                 "run %s: its proxy does not answer", run)
+		                       : err_set(e, ERR_NOT_FOUND, 0,
+		                                 "run %s has no living proxy", run);
 	if (fs_write_all(fd, request, strlen(request), e) < 0)
 		return -1;
 	do {
