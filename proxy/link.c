@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "proxy/link.h"
+#include "proxy/ws_address.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -519,7 +520,8 @@ static void connect_now(struct link *l)
 
 	if ((now_ns() - l->down_since_ns) / 1000000 > l->allowed_ms) {
 		err_set(&e, l->was_up ? ERR_LOST : ERR_DEADLINE, 0,
-		        "%s: no connection to the worker within %llu s%s%s", l->address,
+		        "%.*s: no connection to the worker within %llu s%s%s",
+		        (int)ws_address_public(l->address), l->address,
 		        (unsigned long long)(l->allowed_ms / 1000), l->why[0] ? ": " : "", l->why);
 		fatal(l, &e);
 		return;

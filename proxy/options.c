@@ -13,6 +13,7 @@
 #include "proxy/config_file.h"
 #include "proxy/duration.h"
 #include "proxy/plan.h"
+#include "proxy/ws_address.h"
 #include "sdk-wrapper/egress.h"
 #include "sdk-wrapper/provider.h"
 
@@ -37,6 +38,7 @@ enum {
 	TEMPLATE = 4096,
 	TARGET = RUN | EXECUTE | EXEC,  /* those that make a sandbox */
 	WATCH = RUN | EXECUTE | ATTACH, /* those that see a run to its end */
+	KEYED = TARGET | ATTACH | COLLECT | VERIFY | DOCTOR | SANDBOXES, /* those that prove */
 	RUNS = WATCH | COLLECT | CANCEL | PS | STATUS | VERIFY | SANDBOXES,
 	ALL = 8191,
 };
@@ -126,7 +128,7 @@ static const struct option_row {
 	  "take the run over from a proxy that lives" },
 	{ "--run-dir", NULL, "DIR", RUNS, STRING, AT(run_dir),
 	  "where runs are kept (default .farstep/runs)" },
-	{ "--key-file", NULL, "FILE", ALL, STRING, AT(key_file),
+	{ "--key-file", NULL, "FILE", KEYED, STRING, AT(key_file),
 	  "the user key (default ~/.config/farstep/key)" },
 	{ "--status-file", NULL, "FILE", EXEC, STRING, AT(status_file), "how it ended, as JSON" },
 	{ "-v", NULL, NULL, ALL, VERBOSE, 0, "say more" },
@@ -561,8 +563,8 @@ static int check_lifetime(const struct options *o, struct err *e)
 		return 0;
 	if (strchr(o->target, ':'))
 		return err_set(e, ERR_POLICY, 0,
-		               "%s: target %s is a worker of your own, which stays anyway", option,
-		               o->target);
+		               "%s: target %.*s is a worker of your own, which stays anyway",
+		               option, (int)ws_address_public(o->target), o->target);
 	/* Which hosts a kept one may reach is not remembered, only that its network is off. */
 	if (o->hosts)
 		return err_set(e, ERR_UNSUPPORTED, 0,
@@ -599,8 +601,8 @@ static int check_there(const struct options *o, struct err *e)
 
 	if (!what)
 		return 0;
-	return err_set(e, ERR_UNSUPPORTED, 0, "%s: target %s is a worker that runs already", what,
-	               o->target);
+	return err_set(e, ERR_UNSUPPORTED, 0, "%s: target %.*s is a worker that runs already", what,
+	               (int)ws_address_public(o->target), o->target);
 }
 
 /* What goes together with what. */
@@ -611,7 +613,8 @@ static int check_together(const struct options *o, struct err *e)
 		               o->missing[0]);
 	if (o->network_off && (strcmp(o->target, "native") == 0 || strchr(o->target, ':')))
 		return err_set(e, ERR_POLICY, 0,
-		               "--network off: target %s cannot keep the network away", o->target);
+		               "--network off: target %.*s cannot keep the network away",
+		               (int)ws_address_public(o->target), o->target);
 	if (strchr(o->target, ':'))
 		return check_there(o, e);
 	if (o->build_template && !o->cpu && !o->memory_mb)

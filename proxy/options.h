@@ -40,7 +40,7 @@ struct options {
 	/* run */
 	int jobs; /* 0: the sandbox's processors */
 	const char *run_dir, *out_dir, *key_file, *events;
-	bool json, dry_run, tty, force, all;
+	bool json, dry_run, force, all;
 	int64_t older_than_s;
 	const char *output; /* -o */
 	const char *status_file;

@@ -12,6 +12,7 @@
 #include "proxy/env_json.h"
 #include "proxy/last_words.h"
 #include "proxy/reuse.h"
+#include "proxy/ws_address.h"
 
 #define OWNER_CHECK_MS   500
 #define CLOSE_MS         12000 /* how long the worker may take to end a session */
@@ -281,11 +282,11 @@ static int open_link(struct run *r, struct err *e)
 		.give_up_ms = LEASE_DEFAULT_MS,
 	};
 
-	if (env_json(r->o, false, &env, e) < 0 || env_json(r->o, true, &secrets, e) < 0)
-		return -1;
-	spec.env = env;
-	spec.secrets = secrets;
-	r->link = link_new(r->loop, r->ws, &spec, &hooks, e);
+	if (env_json(r->o, false, &env, e) == 0 && env_json(r->o, true, &secrets, e) == 0) {
+		spec.env = env;
+		spec.secrets = secrets;
+		r->link = link_new(r->loop, r->ws, &spec, &hooks, e);
+	}
 	env_json_free(env);
 	env_json_free(secrets);
 	if (!r->link)
@@ -413,9 +414,18 @@ static void tell_start(struct run *r)
 
 	run_fields_begin(&w, &b);
 	jw_kstr(&w, "pipeline", r->plan->name);
-	jw_kstr(&w, "target", r->o->target);
+	jw_key(&w, "target");
+	jw_strn(&w, r->o->target, ws_address_public(r->o->target));
 	jw_kint(&w, "steps", (int64_t)r->plan->n_steps);
 	run_fields_end(r, "run_start", &w);
+}
+
+/* Of --timeout, which counts from the first proxy's start on. */
+static uint64_t rest_ms(const struct run *r)
+{
+	uint64_t end = r->started_us + (uint64_t)r->o->timeout_s * 1000000, now = now_real_us();
+
+	return end > now ? (end - now) / 1000 + 1 : 1;
 }
 
 static int begin(struct run *r, struct err *e)
@@ -440,8 +450,7 @@ static int begin(struct run *r, struct err *e)
 		return 0;
 	}
 	if (r->o->timeout_s &&
-	    loop_timer_start(r->loop, &r->deadline, (uint64_t)r->o->timeout_s * 1000, on_deadline,
-	                     e) < 0)
+	    loop_timer_start(r->loop, &r->deadline, rest_ms(r), on_deadline, e) < 0)
 		return -1;
 	loop_timer_start(r->loop, &r->owner, OWNER_CHECK_MS, on_owner_check, NULL);
 	if (r->reused && !r->attached) {

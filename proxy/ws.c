@@ -435,7 +435,8 @@ struct carrier *ws_connect(struct ws_client *w, const char *address, const char 
 	if (!p->tunnel && !peer_connect(p, p->address.host, p->address.port)) {
 		if (!p->wsi)
 			peer_free(p);
-		err_set(e, ERR_LOST, 0, "nothing listens on %s", address);
+		err_set(e, ERR_LOST, 0, "nothing listens on %.*s",
+		        (int)ws_address_public(address), address);
 		return NULL;
 	}
 	p->carrier.on_closed = on_closed;

@@ -9,9 +9,16 @@
 
 #define WANT "want unix:PATH, ws://HOST:PORT or wss://HOST[:PORT]"
 
+size_t ws_address_public(const char *text)
+{
+	return strncmp(text, "unix:", 5) == 0 ? strlen(text) : strcspn(text, "#");
+}
+
 static int bad(const char *text, const char *what, struct err *e)
 {
-	return err_set(e, ERR_USAGE, 0, "'%.150s': %s", text, what);
+	size_t n = ws_address_public(text);
+
+	return err_set(e, ERR_USAGE, 0, "'%.*s': %s", n < 150 ? (int)n : 150, text, what);
 }
 
 /* n bytes of p as a string; false: it does not fit. */

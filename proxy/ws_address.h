@@ -13,6 +13,7 @@
 #define FARSTEP_PROXY_WS_ADDRESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "protocol/base/err.h"
 
@@ -32,6 +33,8 @@ struct ws_address {
 	int n_headers;
 };
 
+/* How much of it may be shown: headers may hold a token. */
+size_t ws_address_public(const char *text);
 /* ERR_USAGE. */
 int ws_address_parse(const char *text, struct ws_address *ret, struct err *e);
 

@@ -30,6 +30,7 @@
 #include "proxy/target.h"
 #include "proxy/userkey.h"
 #include "proxy/where.h"
+#include "proxy/ws_address.h"
 #include "sdk-wrapper/provider.h"
 
 #define FIRST_CONNECT_MS 30000
@@ -372,9 +373,9 @@ static int find_worker(struct exec *x, struct err *e)
 	    strncmp(x->o->target, "wss://", 6) == 0) {
 		if (!token || !*token || strlen(token) >= sizeof(x->token))
 			r = err_set(e, ERR_DENIED, 0,
-			            "target %s: put the worker's token (1 to 64 bytes) into "
+			            "target %.*s: put the worker's token (1 to 64 bytes) into "
 			            "FARSTEP_TOKEN",
-			            x->o->target);
+			            (int)ws_address_public(x->o->target), x->o->target);
 		else
 			snprintf(x->token, sizeof(x->token), "%s", token);
 	} else {
@@ -404,11 +405,11 @@ static int open_link(struct exec *x, struct err *e)
 		.give_up_ms = LEASE_DEFAULT_MS,
 	};
 
-	if (env_json(x->o, false, &env, e) < 0 || env_json(x->o, true, &secrets, e) < 0)
-		return -1;
-	spec.env = env;
-	spec.secrets = secrets;
-	x->link = link_new(x->loop, x->ws, &spec, &hooks, e);
+	if (env_json(x->o, false, &env, e) == 0 && env_json(x->o, true, &secrets, e) == 0) {
+		spec.env = env;
+		spec.secrets = secrets;
+		x->link = link_new(x->loop, x->ws, &spec, &hooks, e);
+	}
 	env_json_free(env);
 	env_json_free(secrets);
 	if (!x->link)

@@ -43,6 +43,12 @@ def nothing_lost():
     ok(r.rc == 0 and not bad, "of %d short commands that print 300 kB and exit none loses a byte" % n, (r.rc, bad))
 
 
+def found(text, path, but=()):
+    """The files below path that hold text."""
+    files = (os.path.join(d, n) for d, _, names in os.walk(path) for n in names)
+    return [f for f in files if os.path.relpath(f, path) not in but and text.encode() in open(f, "rb").read()]
+
+
 def own_worker():
     token = "my-own-token"
     with socket.socket() as s:
@@ -60,6 +66,11 @@ def own_worker():
         ok(r.rc == 0 and r.read("logs/a.stdout") == "a\n", "pipelines run there too", r.err)
         p = call("exec", "--target", at, "--", "true", env=dict(env, FARSTEP_TOKEN="wrong"))
         ok(p.returncode == 125 and b"denied" in p.stderr, "a wrong token is refused", p)
+        r = run(pipeline("headers", [shell("a", "echo a")]), target=at + "#X-Key=hidden-in-a-header", env=env)
+        ok(r.rc == 0 and r.status["target"] == at and not found("hidden-in-a-header", r.dir, ("journal/run.json",)),
+           "a header of the address is told to nobody but who attaches", r.status)
+        p = call("exec", "--target", "ws://127.0.0.1:nowhere#X-Key=hidden-in-a-header", "--", "true", env=env)
+        ok(p.returncode == 125 and b"nowhere" in p.stderr and b"hidden" not in p.stderr, "nor by an error", p)
         crash = call("exec", "--target", at, "--", "sh", "-c", "kill -SEGV $$", env=env)
         after = call("exec", "--target", at, "--", "true", env=env)
         ok(crash.returncode == 139 and after.returncode == 0, "a step that crashes leaves the worker alive [R180]", (crash, after))

@@ -111,7 +111,7 @@ static const struct {
 	{ "--older-than 2h", "sandboxes " },
 	{ "--force", "attach " },
 	{ "--run-dir d", SEES "collect cancel ps status verify sandboxes " },
-	{ "--key-file f", ALL_ },
+	{ "--key-file f", MAKES "collect attach verify doctor sandboxes " },
 	{ "--status-file f", "exec " },
 	{ "-v", ALL_ },
 	{ "-q", ALL_ },
