@@ -13,25 +13,6 @@
 #include "protocol/base/log.h"
 #include "proxy/dependencies/state.h"
 
-static void end_event(struct run *r, const char *name, struct jw *w)
-{
-	struct err e = ERR_INIT;
-
-	jw_end(w);
-	if (jw_done(w, &e) < 0)
-		log_error("event %s: %s", name, e.msg);
-	else
-		run_event(r, name, w->out);
-	buf_release(w->out);
-}
-
-static void begin_event(struct jw *w, struct buf *b)
-{
-	buf_init(b, LIMIT_TEXT);
-	jw_init(w, b);
-	jw_obj(w);
-}
-
 static void write_required(struct jw *w, const char *config)
 {
 	json *v = json_parse(config, strlen(config), LIMIT_TEXT, LIMIT_JSON_DEPTH, NULL);
@@ -60,19 +41,19 @@ void dependency_tell_report(struct dependencies *d)
 	struct buf b;
 	struct jw w;
 
-	begin_event(&w, &b);
+	run_fields_begin(&w, &b);
 	jw_kstr(&w, "tool", package_tool_names[d->tool]);
 	write_required(&w, need->config);
 	write_list(&w, "present", need->report.present);
 	write_list(&w, "missing", need->report.missing);
-	end_event(d->r, "dependency_check", &w);
+	run_fields_end(d->r, "dependency_check", &w);
 	for (const json *v = json_first(need->report.installed); v; v = json_next(v)) {
-		begin_event(&w, &b);
+		run_fields_begin(&w, &b);
 		jw_kstr(&w, "tool", package_tool_names[d->tool]);
 		jw_kjson(&w, "package", json_get(v, "package"));
 		jw_kjson(&w, "version", json_get(v, "version"));
 		jw_kjson(&w, "duration_ms", json_get(v, "duration_ms"));
-		end_event(d->r, "dependency_installed", &w);
+		run_fields_end(d->r, "dependency_installed", &w);
 	}
 }
 
@@ -83,11 +64,11 @@ void dependency_tell_artifacts(struct dependencies *d)
 	struct jw w;
 
 	for (size_t i = 0; i < need->n_artifacts; i++) {
-		begin_event(&w, &b);
+		run_fields_begin(&w, &b);
 		jw_kstr(&w, "step_id", dependency_tools[d->tool].step);
 		jw_kint(&w, "attempt", 1);
 		fetched_print(&w, NULL, &need->artifacts[i]);
-		end_event(d->r, "artifact_created", &w);
+		run_fields_end(d->r, "artifact_created", &w);
 	}
 }
 
@@ -97,7 +78,7 @@ void dependency_tell_end(struct dependencies *d, const struct err *why)
 	struct buf b;
 	struct jw w;
 
-	begin_event(&w, &b);
+	run_fields_begin(&w, &b);
 	jw_kstr(&w, "step_id", dependency_tools[d->tool].step);
 	jw_kint(&w, "attempt", 1);
 	if (why) {
@@ -109,9 +90,9 @@ void dependency_tell_end(struct dependencies *d, const struct err *why)
 	}
 	jw_knum(&w, "duration_ms", ms);
 	if (why)
-		end_event(d->r, "step_failed", &w);
+		run_fields_end(d->r, "step_failed", &w);
 	else
-		end_event(d->r, "step_complete", &w);
+		run_fields_end(d->r, "step_complete", &w);
 }
 
 /* ---- the tool's log, as an artifact ---- */
