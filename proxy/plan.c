@@ -376,16 +376,10 @@ enum plan_driver_state plan_driver_state(const char *name, char *offered, size_t
 
 static void tell_no_driver(struct reader *r, const struct key *k, const struct tree *v)
 {
-	const char *names[ARRAY_LEN(drivers) + 1] = { NULL }, *meant;
-	char valid[128] = "";
+	const char *meant;
+	char valid[128];
 
-	for (size_t i = 0; i < ARRAY_LEN(drivers); i++) {
-		names[i] = drivers[i].name;
-		if (drivers[i].config)
-			snprintf(valid + strlen(valid), sizeof(valid) - strlen(valid), "%s%s",
-			         i ? ", " : "", drivers[i].name);
-	}
-	meant = nearest(v->text, names);
+	plan_driver_state(v->text, valid, sizeof(valid), &meant);
 	if (meant)
 		complain(r, v, k, "no driver '%.64s' (did you mean '%s'?); there are %s", v->text,
 		         meant, valid);
@@ -652,8 +646,9 @@ static int read_text(struct plan *p, const char *text, size_t len, const char *f
 	return ret;
 }
 
-/* The directory of the file, absolute; and the pipeline's name when the file gives none. */
-static int set_place(struct plan *p, const char *file, struct err *e)
+/* Its directory, absolute: the given one or the file's; and the pipeline's name when the file gives
+ * none. */
+static int set_place(struct plan *p, const char *file, const char *given, struct err *e)
 {
 	const char *slash = strrchr(file, '/'), *base = slash ? slash + 1 : file;
 	auto_free char *dir = slash ? strndup(file, (size_t)(slash - file) + 1) : strdup(".");
@@ -663,7 +658,7 @@ static int set_place(struct plan *p, const char *file, struct err *e)
 	if (!dir || !p->file)
 		return err_set(e, ERR_NO_MEMORY, 0, "plan");
 	/* Paths in files of Osiris are relative to where it is started. */
-	p->dir = realpath(p->is_osiris ? "." : dir, NULL);
+	p->dir = given ? strdup(given) : realpath(p->is_osiris ? "." : dir, NULL);
 	if (!p->dir)
 		return err_set(e, ERR_NOT_FOUND, errno, "%s", dir);
 	if (!p->name)
@@ -682,7 +677,7 @@ static int print_text(struct plan *p, struct err *e)
 	return p->text ? 0 : -1;
 }
 
-static int parse(struct plan *p, const char *text, size_t len, const char *file,
+static int parse(struct plan *p, const char *text, size_t len, const char *file, const char *dir,
                  struct problems *problems, struct buf *all, struct err *e)
 {
 	if (len > LIMIT_PIPELINE_FILE)
@@ -691,7 +686,7 @@ static int parse(struct plan *p, const char *text, size_t len, const char *file,
 	if (read_text(p, text, len, file, problems, e) < 0 ||
 	    problems_report(problems, file, all, e) < 0)
 		return -1;
-	if (set_place(p, file, e) < 0)
+	if (set_place(p, file, dir, e) < 0)
 		return -1;
 	if (p->is_osiris) /* complete in itself: no cfg/, no parameter, no other directory */
 		return print_text(p, e);
@@ -703,8 +698,8 @@ static int parse(struct plan *p, const char *text, size_t len, const char *file,
 	return 0;
 }
 
-struct plan *plan_parse(const char *text, size_t len, const char *file, struct buf *problems,
-                        struct err *e)
+struct plan *plan_parse_in(const char *dir, const char *text, size_t len, const char *file,
+                           struct buf *problems, struct err *e)
 {
 	struct plan *p = calloc(1, sizeof(*p));
 	struct problems *found = calloc(1, sizeof(*found));
@@ -713,7 +708,7 @@ struct plan *plan_parse(const char *text, size_t len, const char *file, struct b
 	if (!p || !found)
 		ret = err_set(e, ERR_NO_MEMORY, 0, "%s", file);
 	else
-		ret = parse(p, text, len, file, found, problems, e);
+		ret = parse(p, text, len, file, dir, found, problems, e);
 	if (found)
 		problems_release(found);
 	free(found);
@@ -721,6 +716,12 @@ struct plan *plan_parse(const char *text, size_t len, const char *file, struct b
 		return p;
 	plan_free(p);
 	return NULL;
+}
+
+struct plan *plan_parse(const char *text, size_t len, const char *file, struct buf *problems,
+                        struct err *e)
+{
+	return plan_parse_in(NULL, text, len, file, problems, e);
 }
 
 struct plan *plan_load(const char *file, struct buf *problems, struct err *e)

@@ -63,6 +63,9 @@ struct plan *plan_load(const char *file, struct buf *problems,
                        struct err *e); /* ERR_NOT_FOUND: no such file */
 struct plan *plan_parse(const char *text, size_t len, const char *file, struct buf *problems,
                         struct err *e);
+/* The same text somewhere else: dir, absolute, is where the file lay, and need not exist. */
+struct plan *plan_parse_in(const char *dir, const char *text, size_t len, const char *file,
+                           struct buf *problems, struct err *e);
 /* The requirements that stand in files of their own; plan_load has done it.  Mistakes as there. */
 int plan_read_required_files(struct plan *p, struct buf *problems, struct err *e);
 bool plan_has_requirements(const struct plan *p);

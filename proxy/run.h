@@ -92,7 +92,7 @@ struct run {
 	struct control *control;
 	struct dependencies *dependencies;
 	struct schedule schedule;
-	bool has_schedule;
+	bool has_schedule, starting;
 	struct run_step *steps;
 	struct loop_signal on_int, on_term;
 	struct loop_timer deadline, owner, step_soon, shutdown;
@@ -122,7 +122,8 @@ void run_leave(struct run *r); /* the loop ends: the end of the run follows */
 int run_go_on(struct run *r, struct err *e);
 
 /* ---- run_open.c ---- */
-/* A new run of a plan: run directory, keys, secrets, package index.  r is zeroed. */
+struct run *run_new(void); /* NULL: no memory.  run_release(), then free() */
+/* A new run of a plan: run directory, keys, secrets, package index. */
 int run_prepare(struct run *r, struct options *o, struct plan *plan, struct err *e);
 /* An existing run directory, taken over. */
 int run_attach(struct run *r, struct options *o, const char *path, bool force, struct err *e);
@@ -149,6 +150,7 @@ void run_fields_end(struct run *r, const char *name, struct jw *w);
 double ms_since(uint64_t ns);
 
 /* ---- run_steps.c ---- */
+int run_steps_new(struct run *r, struct err *e); /* all of the plan's, none of them open */
 void run_steps_begin(struct run *r); /* the package is there: start what may start */
 void run_steps_soon(struct run *r);  /* look again, from the loop */
 void run_steps_events(struct run *r, uint64_t wseq);

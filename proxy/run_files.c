@@ -17,6 +17,7 @@
 #include "proxy/mask_json.h"
 #include "proxy/reuse.h"
 #include "proxy/run.h"
+#include "proxy/ws_address.h"
 
 #define JOURNAL_FILE "journal/run.json"
 #define STEPS_FILE   "journal/steps.jsonl"
@@ -107,6 +108,7 @@ int run_journal_write(struct run *r, struct err *e)
 	jw_kstr(&w, "directory", r->plan->dir);
 	jw_kstr(&w, "control", r->socket_dir);
 	jw_kint(&w, "jobs", r->o->jobs);
+	jw_kbool(&w, "network", r->o->network);
 	jw_kint(&w, "proxy_pid", getpid());
 	jw_kstr(&w, "host", gethostname(host, sizeof(host) - 1) == 0 ? host : "");
 	jw_kstr(&w, "key", r->key_id);
@@ -231,9 +233,10 @@ int run_journal_read(struct run *r, struct err *e)
 {
 	struct buf b;
 	json *v = NULL;
-	const char *target = NULL, *file = NULL, *control = NULL, *sha = NULL;
+	const char *target = NULL, *file = NULL, *dir = NULL, *control = NULL, *sha = NULL;
 	const json *package = NULL;
 	uint64_t deadline = 0;
+	int64_t jobs = 0;
 	int ret = -1;
 	static char target_copy[256];
 
@@ -244,6 +247,8 @@ int run_journal_read(struct run *r, struct err *e)
 	buf_reset(&b);
 	if (v && json_req_str(v, "journal", "target", &target, e) == 0 &&
 	    json_req_str(v, "journal", "file", &file, e) == 0 &&
+	    json_req_str(v, "journal", "directory", &dir, e) == 0 &&
+	    json_opt_int(v, "journal", "jobs", 0, LIMIT_STEPS_RUNNING, &jobs, e) == 0 &&
 	    json_req_str(v, "journal", "control", &control, e) == 0 &&
 	    json_req_obj(v, "journal", "package", &package, e) == 0 &&
 	    json_req_str(package, "journal.package", "sha256", &sha, e) == 0 &&
@@ -253,30 +258,21 @@ int run_journal_read(struct run *r, struct err *e)
 		snprintf(target_copy, sizeof(target_copy), "%s", target);
 		r->o->target = target_copy;
 		snprintf(r->package.sha256, sizeof(r->package.sha256), "%s", sha);
-		r->plan = plan_parse((const char *)buf_data(&b), buf_len(&b), file, NULL, e);
-		if (deadline) {
-			uint64_t now = now_real_us();
-
-			r->o->timeout_s =
-				deadline > now ? (int64_t)((deadline - now) / 1000000) + 1 : 1;
-		}
+		r->plan = plan_parse_in(dir, (const char *)buf_data(&b), buf_len(&b), file, NULL,
+		                        e);
+		if (!r->o->jobs)
+			r->o->jobs = (int)jobs;
+		if (deadline > r->started_us)
+			r->o->timeout_s = (int64_t)((deadline - r->started_us) / 1000000);
 		r->has_sandbox = json_get(v, "sandbox") &&
 		                 sandbox_parse(json_get(v, "sandbox"), &r->sandbox, e) == 0;
 		json_opt_bool(v, "journal", "keep", &r->o->keep, NULL);
+		json_opt_bool(v, "journal", "network", &r->o->network, NULL);
 		json_opt_bool(v, "journal", "reused", &r->reused, NULL);
 		ret = r->plan ? 0 : -1;
 	}
-	if (ret == 0) {
-		r->steps = calloc(r->plan->n_steps + 1, sizeof(*r->steps));
-		for (size_t i = 0; r->steps && i < r->plan->n_steps; i++)
-			r->steps[i] = (struct run_step){
-				.run = r,
-				.index = (int)i,
-				.out = { .fd = -1, .file_fd = -1, .mark_fd = -1 },
-				.err = { .fd = -1, .file_fd = -1, .mark_fd = -1 }
-			};
-		ret = r->steps ? read_steps(r, e) : err_set(e, ERR_NO_MEMORY, 0, "steps");
-	}
+	if (ret == 0)
+		ret = run_steps_new(r, e) < 0 ? -1 : read_steps(r, e);
 	json_free(v);
 	buf_release(&b);
 	return ret < 0 ? err_wrap(e, "%s", r->dir.path) : 0;
@@ -368,7 +364,8 @@ int run_status_print(const struct run *r, bool with_dir, struct buf *out, struct
 		jw_kint(&w, "exit_code", r->exit_code);
 	run_error_text(r, text);
 	jw_kstr(&w, "reason", r->error.code ? text : r->finished ? "done" : "running");
-	jw_kstr(&w, "target", r->o->target);
+	jw_key(&w, "target");
+	jw_strn(&w, r->o->target, ws_address_public(r->o->target));
 	jw_kstr(&w, "sandbox_id", r->has_sandbox ? r->sandbox.id : NULL);
 	if (r->stayed) {
 		snprintf(text, sizeof(text), "farstep sandboxes kill %s", r->sandbox.id);

@@ -13,6 +13,7 @@
 #include "proxy/mark.h"
 #include "proxy/reuse.h"
 #include "proxy/userkey.h"
+#include "proxy/ws_address.h"
 
 static int common(struct run *r, struct err *e)
 {
@@ -42,9 +43,9 @@ static int common(struct run *r, struct err *e)
 	    strncmp(r->o->target, "wss://", 6) == 0) {
 		if (!token || !*token || strlen(token) >= SHA256_HEX)
 			return err_set(e, ERR_DENIED, 0,
-			               "target %s: put the worker's token (1 to 64 bytes) into "
+			               "target %.*s: put the worker's token (1 to 64 bytes) into "
 			               "FARSTEP_TOKEN",
-			               r->o->target);
+			               (int)ws_address_public(r->o->target), r->o->target);
 		snprintf(r->token, sizeof(r->token), "%s", token);
 		return 0;
 	}
@@ -85,20 +86,24 @@ static int make_package(struct run *r, struct err *e)
 	return package_index(&r->package, e);
 }
 
-static int make_steps(struct run *r, struct err *e)
+static int make_schedule(struct run *r, struct err *e)
 {
-	if (!r->steps)
-		r->steps = calloc(r->plan->n_steps + 1, sizeof(*r->steps));
-	if (!r->steps)
-		return err_set(e, ERR_NO_MEMORY, 0, "steps");
-	for (size_t i = 0; i < r->plan->n_steps; i++) {
-		r->steps[i].run = r;
-		r->steps[i].index = (int)i;
-	}
 	if (schedule_init(&r->schedule, r->plan, r->o->jobs ? r->o->jobs : 1, e) < 0)
 		return -1;
 	r->has_schedule = true;
 	return 0;
+}
+
+struct run *run_new(void)
+{
+	struct run *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->dir.fd = r->dir.lock_fd = r->mark = -1;
+	r->ev.fd = r->ev.metrics_fd = r->ev.live_fd = -1;
+	package_init(&r->package);
+	return r;
 }
 
 int run_prepare(struct run *r, struct options *o, struct plan *plan, struct err *e)
@@ -107,13 +112,11 @@ int run_prepare(struct run *r, struct options *o, struct plan *plan, struct err 
 
 	r->o = o;
 	r->plan = plan;
-	r->dir.fd = r->dir.lock_fd = r->mark = -1;
-	r->ev.fd = r->ev.metrics_fd = r->ev.live_fd = -1;
 	r->started_us = now_real_us();
 	if (run_id_new(r->run, e) < 0 || take_secrets(r, e) < 0 || make_package(r, e) < 0 ||
 	    rundir_root(o->run_dir, root, true, e) < 0 ||
 	    rundir_create(&r->dir, root, r->run, e) < 0 || common(r, e) < 0 ||
-	    make_steps(r, e) < 0 || open_events(r, e) < 0)
+	    run_steps_new(r, e) < 0 || make_schedule(r, e) < 0 || open_events(r, e) < 0)
 		return -1;
 	return run_files_write_plan(r, e);
 }
@@ -136,8 +139,6 @@ int run_attach(struct run *r, struct options *o, const char *path, bool force, s
 {
 	r->o = o;
 	r->attached = true;
-	r->dir.fd = r->dir.lock_fd = r->mark = -1;
-	r->ev.fd = r->ev.metrics_fd = r->ev.live_fd = -1;
 	if (rundir_open(&r->dir, path, e) < 0 || rundir_lock(&r->dir, force, e) < 0)
 		return -1;
 	snprintf(r->run, sizeof(r->run), "%s", r->dir.run);
@@ -146,7 +147,7 @@ int run_attach(struct run *r, struct options *o, const char *path, bool force, s
 	    faccessat(r->dir.fd, "status.json", F_OK, 0) < 0)
 		return end_unborn(r, e);
 	if (take_secrets(r, e) < 0 || run_journal_read(r, e) < 0 || common(r, e) < 0 ||
-	    make_steps(r, e) < 0 || open_events(r, e) < 0)
+	    make_schedule(r, e) < 0 || open_events(r, e) < 0)
 		return -1;
 	if (r->provider && (!r->has_sandbox || !r->sandbox.address[0]))
 		return end_unborn(r, e);

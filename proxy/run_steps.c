@@ -306,8 +306,14 @@ static void start_more(struct run *r)
 {
 	int index;
 
+	/* A step that cannot start is done at once and comes back here: once for each would be
+	 * as deep as the plan is long. */
+	if (r->starting)
+		return;
+	r->starting = true;
 	while (!r->stopping && (index = schedule_next(&r->schedule)) >= 0)
 		start_step(r, index);
+	r->starting = false;
 	if (schedule_finished(&r->schedule) && !dependencies_are_running(r))
 		run_steps_finish(r);
 }
@@ -395,6 +401,23 @@ void run_steps_cancel(struct run *r)
 		run_step_cancel(r, r->plan->steps[i].id);
 	dependencies_cancel(r);
 	run_steps_soon(r);
+}
+
+int run_steps_new(struct run *r, struct err *e)
+{
+	r->steps = calloc(r->plan->n_steps + 1, sizeof(*r->steps));
+	if (!r->steps)
+		return err_set(e, ERR_NO_MEMORY, 0, "steps");
+	for (size_t i = 0; i < r->plan->n_steps; i++) {
+		struct run_step *s = &r->steps[i];
+
+		s->run = r;
+		s->index = (int)i;
+		sink_init(&s->out);
+		sink_init(&s->err);
+		fetch_init(&s->fetch, r->dir.fd, plan_of(s)->id);
+	}
+	return 0;
 }
 
 void run_steps_release(struct run *r)

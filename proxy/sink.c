@@ -19,7 +19,7 @@ struct mark {
 	struct hash hash;
 };
 
-static void init(struct sink *s)
+void sink_init(struct sink *s)
 {
 	memset(s, 0, sizeof(*s));
 	s->file_fd = s->mark_fd = s->fd = -1;
@@ -50,7 +50,7 @@ int sink_open_log(struct sink *s, int dirfd, const char *path, const char *mark,
 {
 	struct mark m;
 
-	init(s);
+	sink_init(s);
 	mask_init(&s->mask, secrets);
 	s->file_fd = openat(dirfd, path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->file_fd < 0)
@@ -76,7 +76,7 @@ int sink_open_fd(struct sink *s, struct loop *l, int fd, struct err *e)
 	struct stat st;
 
 	(void)e;
-	init(s);
+	sink_init(s);
 	s->loop = l;
 	s->fd = fd;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);

@@ -37,6 +37,8 @@ struct sink {
 	struct buf wait; /* what the descriptor did not take yet */
 };
 
+/* Open nowhere; sink_close() may follow. */
+void sink_init(struct sink *s);
 /* A log file `path` below dirfd with its checkpoint file `mark`; goes on where the checkpoint
  * says. */
 int sink_open_log(struct sink *s, int dirfd, const char *path, const char *mark,

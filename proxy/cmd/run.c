@@ -20,6 +20,7 @@
 #include "proxy/target.h"
 #include "proxy/verify.h"
 #include "proxy/where.h"
+#include "proxy/ws_address.h"
 
 #define PREPARED_MAX (64 * 1024 * 1024)
 
@@ -135,6 +136,7 @@ static int print_plan(struct jw *w, const struct plan *plan, struct err *e)
 	struct buf b;
 	int r;
 
+	package_init(&p);
 	buf_init(&b, PREPARED_MAX);
 	r = plan_print(plan, &b, e);
 	if (r == 0) {
@@ -187,7 +189,8 @@ static int dry_run(const struct options *o, const struct plan *plan, struct err 
 	buf_init(&b, PREPARED_MAX);
 	jw_init(&w, &b);
 	jw_obj(&w);
-	jw_kstr(&w, "target", o->target);
+	jw_key(&w, "target");
+	jw_strn(&w, o->target, ws_address_public(o->target));
 	r = strchr(o->target, ':') ? 0 : describe_sandbox(o, &w, e);
 	/* Names only: values are nobody's business. */
 	jw_karr(&w, "env");
@@ -212,7 +215,7 @@ static int dry_run(const struct options *o, const struct plan *plan, struct err 
 
 static int run_plan(struct options *o, struct plan *plan)
 {
-	struct run *r = calloc(1, sizeof(*r));
+	struct run *r = run_new();
 	struct err e = ERR_INIT;
 	int code;
 
@@ -314,7 +317,6 @@ static struct plan *read_prepared(const char *file, struct err *e)
 	json *v = NULL;
 	const char *text = NULL, *name = NULL, *dir = NULL;
 	struct plan *plan = NULL;
-	char path[2048];
 
 	buf_init(&b, PREPARED_MAX);
 	if (fs_read(AT_FDCWD, file, PREPARED_MAX, &b, e) == 0)
@@ -323,10 +325,7 @@ static struct plan *read_prepared(const char *file, struct err *e)
 	if (v && json_req_str(v, "prepared", "text", &text, e) == 0 &&
 	    json_req_str(v, "prepared", "file", &name, e) == 0 &&
 	    json_req_str(v, "prepared", "directory", &dir, e) == 0) {
-		const char *base = strrchr(name, '/');
-
-		snprintf(path, sizeof(path), "%s/%s", dir, base ? base + 1 : name);
-		plan = plan_parse(text, strlen(text), path, NULL, e);
+		plan = plan_parse_in(dir, text, strlen(text), name, NULL, e);
 		if (plan && (compare_package(v, plan, e) < 0 ||
 		             plan_read_required_files(plan, NULL, e) < 0)) {
 			plan_free(plan);
@@ -352,7 +351,7 @@ int cmd_attach(struct options *o)
 {
 	char root[1024], path[1024];
 	struct err e = ERR_INIT;
-	struct run *r = calloc(1, sizeof(*r));
+	struct run *r = run_new();
 
 	if (r && rundir_root(o->run_dir, root, false, &e) == 0 &&
 	    rundir_find(root, o->args[0], path, &e) == 0 &&

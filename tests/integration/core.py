@@ -176,6 +176,16 @@ def phases():
     ok(d.returncode == 0 and json.loads(d.stdout)["sandbox"], "--dry-run shows plan, package and sandbox request")
 
 
+def none_can_start():
+    """As with a full disk: thousands of steps end before they begin, at once, and on a small stack."""
+    steps = [shell("first", "rm -r \"$RUNS\"/*/logs")] + [shell("s%d" % i, "true") for i in range(2000)]
+    p = subprocess.run(["sh", "-c", "ulimit -s 256; exec \"$@\"", "sh", FARSTEP, "run", "-q", "-j1", "--target", "native", "--run-dir", "runs-none",
+                        "--env", "RUNS=" + os.path.abspath("runs-none"), pipeline("none", steps)], stdin=open(os.devnull), capture_output=True, timeout=100)
+    r = Run(p.returncode, "", p.stderr.decode(), "runs-none/" + max(n for n in os.listdir("runs-none") if n != ".gitignore"))
+    states = [s["status"] for s in r.status["steps"]]
+    ok(p.returncode == 6 and states[0] == "success" and set(states[1:]) == {"error"}, "steps that cannot start are told one by one, however many", (p, states[:3]))
+
+
 def refusals():
     for args, rc, word in (
             (["run", "missing.yaml"], 2, "missing.yaml"), (["run"], 2, "usage"), (["rum"], 2, "did you mean 'run'"),
@@ -195,5 +205,6 @@ artifacts()
 environment()
 scheduling()
 phases()
+none_can_start()
 refusals()
 done()
