@@ -46,11 +46,11 @@ unit_c		:= $(wildcard tests/unit/*/test_*.c)
 bench_c		:= $(wildcard tests/bench/*.c)
 fuzz_c		:= $(wildcard tests/fuzz/fuzz_*.c)
 # Scripts whose names start with "lib" or "_" are there to be included.
-scripts		:= $(foreach d,integration conformance fault parity,\
+scripts		:= $(foreach d,integration conformance fault,\
 		   $(foreach e,sh py,$(wildcard tests/$(d)/*.$(e))))
 scripts		:= $(foreach s,$(scripts),$(if $(filter lib% _%,$(notdir $(s))),,$(s)))
 
-programs	:= $(if $(wildcard proxy/main.c),$(O)/farstep $(O)/libfarstep.a) \
+programs	:= $(if $(wildcard proxy/main.c),$(O)/farstep) \
 		   $(if $(wildcard worker/main.c),$(O)/farstep-worker) \
 		   $(if $(wildcard mocks/chaos/main.c),$(O)/farstep-chaos) \
 		   $(if $(wildcard mocks/e2b/main.c),$(O)/farstep-mock-e2b)
@@ -167,13 +167,6 @@ $(O)/farstep-worker: $(O)/gnu/worker/main.o $(O)/gnu/worker.a $(O)/gnu/protocol.
 	$(call link)
 endif
 
-# For embedding: with the libraries inside, so that it links against libc alone.
-$(O)/libfarstep.a: $(O)/gnu/proxy.a $(O)/gnu/protocol.a
-	$(call say,AR,$@)
-	$(Q)rm -f $@ && { echo create $@; \
-		printf 'addlib %s\n' $^ $(patsubst -l%,$(gnu)/lib/lib%.a,$(filter-out -lm,$(gnu_libs))); \
-		echo save; echo end; } | ar -M
-
 # --- run and tests -------------------------------------------------------------------------------
 
 # The sample's input comes from Debian's package iso-codes, which deps installs.
@@ -270,15 +263,11 @@ docs:
 # --- install, clean ------------------------------------------------------------------------------
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/farstep $(DESTDIR)$(PREFIX)/include
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/farstep
 	install -s $(O)/farstep $(DESTDIR)$(PREFIX)/bin/
 	install $(O)/farstep-worker $(DESTDIR)$(PREFIX)/lib/farstep/
-	install -m 644 $(O)/libfarstep.a $(DESTDIR)$(PREFIX)/lib/
-	install -m 644 proxy/farstep.h $(DESTDIR)$(PREFIX)/include/
 	set -e; for f in $(wildcard templates/*/template.yaml templates/*/Dockerfile); do \
 		install -D -m 644 -T $$f $(DESTDIR)$(PREFIX)/share/farstep/$$f; done
-	set -e; for page in $(wildcard docs/man/*.[1-8]); do \
-		install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
 
 # build/deps, a link to the cached libraries, stays; distclean takes it along, not the cache.
 clean:
