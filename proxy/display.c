@@ -131,7 +131,7 @@ void display_event(void *display, const char *event, const json *f)
 		     "sandboxes kill",
 		     text_of(f, "sandbox_id"), number_of(f, "idle_ms") / 1000);
 	} else if (strcmp(event, "package_uploaded") == 0) {
-		line(d, NULL, "package: %.0f files, %.0f bytes packed to %.0f (%.1f to 1)",
+		line(d, NULL, "package: %.0f files, %.0f bytes packed to %.0f (%.2f to 1)",
 		     number_of(f, "files"), number_of(f, "raw_bytes"), number_of(f, "bytes"),
 		     number_of(f, "ratio"));
 	} else if (strcmp(event, "heartbeat_lost") == 0) {

@@ -26,8 +26,8 @@ int here_check(const struct sandbox_spec *spec, const char *target, struct err *
 			       spec->template_name);
 	if (spec->cpu || spec->memory_mb)
 		return err_set(e, ERR_UNSUPPORTED, 0,
-			       "target '%s' has the size of this machine (%s): a step's limits are "
-			       "in the pipeline file",
+			       "target '%s' has the size of this machine: leave %s out, or choose "
+			       "a target that has sizes (--target e2b)",
 			       target, spec->cpu ? "--cpu" : "--memory");
 	if (spec->build_template)
 		return err_set(e, ERR_UNSUPPORTED, 0,
