@@ -119,7 +119,11 @@ struct out_frame *carrier_take(struct carrier *c)
 {
 	struct out_frame *f = take(&c->control.head, &c->control.tail);
 
-	return f ? f : take(&c->bulk.head, &c->bulk.tail);
+	if (!f)
+		f = take(&c->bulk.head, &c->bulk.tail);
+	if (f && c->on_sent)
+		c->on_sent(c, f->binary, out_frame_payload(f), f->len);
+	return f;
 }
 
 void carrier_written(struct carrier *c, struct out_frame *f)

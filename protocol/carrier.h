@@ -57,6 +57,8 @@ struct carrier {
 	void (*on_frame)(struct carrier *c, bool binary, const uint8_t *p, size_t n);
 	void (*on_room)(struct carrier *c); /* the bulk queue has room again */
 	void (*on_closed)(struct carrier *c, int code, const char *reason);
+	/* Every frame that is about to be written, without its seal; NULL: nobody looks. */
+	void (*on_sent)(struct carrier *c, bool binary, const uint8_t *p, size_t n);
 	void *user;
 	/* shared state */
 	struct {

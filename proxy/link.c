@@ -51,12 +51,23 @@ struct link {
 	struct loop_timer retry, heartbeat, ack, renew;
 	uint64_t bytes_up, bytes_down;
 	void (*on_room)(void *arg);
+	struct rpc_trace *trace;
 };
 
 static void connect_now(struct link *l);
 static void on_retry(struct loop_timer *t);
 
 /* ---- the end of a link ---- */
+
+/* What the carrier still has to write is no longer ours. */
+static void leave(struct carrier *c, int code, const char *reason)
+{
+	c->on_frame = NULL;
+	c->on_closed = NULL;
+	c->on_room = NULL;
+	c->on_sent = NULL;
+	c->close(c, code, reason);
+}
 
 static void fatal(struct link *l, const struct err *e)
 {
@@ -70,11 +81,8 @@ static void fatal(struct link *l, const struct err *e)
 	loop_timer_stop(&l->heartbeat);
 	loop_timer_stop(&l->ack);
 	loop_timer_stop(&l->renew);
-	if (c) {
-		c->on_frame = NULL;
-		c->on_closed = NULL;
-		c->close(c, CLOSE_PROTOCOL, "");
-	}
+	if (c)
+		leave(c, CLOSE_PROTOCOL, "");
 	l->hooks.on_fatal(l->hooks.arg, e);
 }
 
@@ -130,9 +138,7 @@ static void drop_connection(struct link *l, int code, const char *reason)
 	if (!c)
 		return;
 	go_down(l, CLOSE_LOST, reason);
-	c->on_frame = NULL;
-	c->on_closed = NULL;
-	c->close(c, code, reason);
+	leave(c, code, reason);
 }
 
 /* ---- sending ---- */
@@ -335,6 +341,7 @@ static void on_frame(struct carrier *carrier, bool binary, const uint8_t *p, siz
 	struct err e = ERR_INIT;
 
 	l->last_in_ns = now_ns();
+	rpc_trace_frame(l->trace, false, binary, p, n);
 	if (!binary) {
 		rpc_read((const char *)p, n, &sink);
 		return;
@@ -477,6 +484,13 @@ static void on_opened(struct call *c, const json *result, const struct err *erro
 	flush_calls(l);
 }
 
+static void on_sent(struct carrier *carrier, bool binary, const uint8_t *p, size_t n)
+{
+	struct link *l = carrier->user;
+
+	rpc_trace_frame(l->trace, true, binary, p, n);
+}
+
 static void on_open(struct carrier *carrier)
 {
 	struct link *l = carrier->user;
@@ -484,6 +498,9 @@ static void on_open(struct carrier *carrier)
 
 	l->carrier = carrier;
 	carrier->on_frame = on_frame;
+	if (l->trace)
+		carrier->on_sent = on_sent;
+	rpc_trace_connected(l->trace);
 	l->state = LINK_OPENING;
 	l->last_in_ns = now_ns();
 	l->open_call.method = l->resume ? "session.resume" : "session.open";
@@ -592,6 +609,7 @@ struct link *link_new(struct loop *loop, struct ws_client *ws, const struct link
 	l->events_have = l->events_acked = spec->events_have;
 	l->lease_ms = spec->lease_ms;
 	l->give_up_ms = spec->give_up_ms;
+	l->trace = spec->trace;
 	l->heartbeat_ms = HEARTBEAT_MS;
 	l->allowed_ms = spec->first_ms;
 	l->retry_ms = FIRST_RETRY_MS;
@@ -617,14 +635,8 @@ void link_free(struct link *l)
 	loop_timer_stop(&l->heartbeat);
 	loop_timer_stop(&l->ack);
 	loop_timer_stop(&l->renew);
-	if (l->carrier) {
-		struct carrier *c = l->carrier;
-
-		c->on_frame = NULL;
-		c->on_closed = NULL;
-		c->on_room = NULL;
-		c->close(c, CLOSE_DONE, "");
-	}
+	if (l->carrier)
+		leave(l->carrier, CLOSE_DONE, "");
 	free(l->address);
 	if (l->env)
 		wipe(l->env, strlen(l->env));

@@ -12,6 +12,7 @@
 #include "protocol/base/loop.h"
 #include "protocol/carrier.h"
 #include "protocol/rpc.h"
+#include "proxy/rpc_trace.h"
 #include "proxy/ws.h"
 
 struct link;
@@ -54,6 +55,7 @@ struct link_spec {
 	bool want_secrets;
 	uint64_t first_ms;   /* how long the first connection may take */
 	uint64_t give_up_ms; /* how long a lost one may stay lost */
+	struct rpc_trace *trace; /* borrowed; NULL: none */
 };
 
 /* Copies what it needs of spec. */

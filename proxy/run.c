@@ -282,6 +282,10 @@ static int open_link(struct run *r, struct err *e)
 		.give_up_ms = LEASE_DEFAULT_MS,
 	};
 
+	r->trace = rpc_trace_open(r->secrets, e);
+	if (!r->trace && rpc_trace_wanted())
+		return -1;
+	spec.trace = r->trace;
 	if (env_json(r->o, false, &env, e) == 0 && env_json(r->o, true, &secrets, e) == 0) {
 		spec.env = env;
 		spec.secrets = secrets;

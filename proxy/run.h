@@ -74,6 +74,7 @@ struct run {
 	struct loop *loop;
 	struct ws_client *ws;
 	struct link *link;
+	struct rpc_trace *trace;
 	const struct provider
 		*provider; /* NULL: a worker of the user's own (--target unix:, ws:) */
 	struct sandbox sandbox;

@@ -178,6 +178,7 @@ void run_release(struct run *r)
 		r->provider->let_go(r->kept);
 	sending_free(r->sending);
 	link_free(r->link);
+	rpc_trace_close(r->trace);
 	ws_client_free(r->ws);
 	if (r->has_schedule)
 		schedule_release(&r->schedule);

@@ -44,6 +44,8 @@ struct exec {
 	struct loop *loop;
 	struct ws_client *ws;
 	struct link *link;
+	struct mask_set *secrets; /* for the trace alone */
+	struct rpc_trace *trace;
 	const struct provider *provider;
 	struct sandbox_spec spec; /* while it is made, and what it points to */
 	char worker[1024], token_digest[SHA256_HEX], key_id[17];
@@ -389,6 +391,21 @@ static int find_worker(struct exec *x, struct err *e)
 	return r;
 }
 
+/* What it prints is the user's own; only a trace must not show what --env brings. */
+static int open_trace(struct exec *x, struct err *e)
+{
+	if (!rpc_trace_wanted())
+		return 0;
+	x->secrets = mask_set_new();
+	if (!x->secrets)
+		return err_set(e, ERR_NO_MEMORY, 0, "secrets");
+	for (size_t i = 0; i < x->o->n_env; i++)
+		if (mask_set_add(x->secrets, x->o->env[i].value, x->o->env[i].secret, e) < 0)
+			return -1;
+	x->trace = rpc_trace_open(x->secrets, e);
+	return x->trace ? 0 : -1;
+}
+
 static int open_link(struct exec *x, struct err *e)
 {
 	const struct link_hooks hooks = { x, on_up, on_down, on_event, on_fatal, is_there };
@@ -405,6 +422,9 @@ static int open_link(struct exec *x, struct err *e)
 		.give_up_ms = LEASE_DEFAULT_MS,
 	};
 
+	if (open_trace(x, e) < 0)
+		return -1;
+	spec.trace = x->trace;
 	if (env_json(x->o, false, &env, e) == 0 && env_json(x->o, true, &secrets, e) == 0) {
 		spec.env = env;
 		spec.secrets = secrets;
@@ -571,6 +591,8 @@ static void release(struct exec *x)
 	close_fd(&x->mark);
 	stdin_source_free(x->input);
 	link_free(x->link);
+	rpc_trace_close(x->trace);
+	mask_set_free(x->secrets);
 	ws_client_free(x->ws);
 	loop_free(x->loop);
 	free(x->config);

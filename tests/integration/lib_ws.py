@@ -103,7 +103,7 @@ class WS:
                 n = struct.unpack(">Q", self.rx(8))[0]
             op, body = h[0] & 15, self.rx(n)
             if op == 8:
-                raise Closed(struct.unpack(">H", body[:2])[0] if len(body) >= 2 else 1005)
+                raise Closed(struct.unpack(">H", body[:2])[0] if len(body) >= 2 else 1005, body[2:])
             if op == 9:
                 self.frame(body, 10)
             elif op in (1, 2):
