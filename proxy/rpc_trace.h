@@ -3,8 +3,8 @@
  * rpc_trace - every frame of a session as a JSON line, for FARSTEP_RPC_DEBUG.
  *
  *   FARSTEP_RPC_DEBUG=1       to standard error, without the payload of binary frames
- *   FARSTEP_RPC_DEBUG=./FILE  (anything with a '/') appended to that file, with it: such a file can
- *                             be played to a worker again
+ *   FARSTEP_RPC_DEBUG=./FILE  (anything with a '/') appended to that file, with it: such a file
+ *                             can be played to a worker again
  *
  * {"t_ms":N,"conn":N,"dir":"out"|"in","size":N, and
  *   of a text    "id":?,"method":?,"message":{...}        "text":"..." if it is no JSON

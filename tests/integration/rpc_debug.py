@@ -83,7 +83,7 @@ env = dict(os.environ, PW=SECRET, FARSTEP_RPC_DEBUG="./run.jsonl")
 q = subprocess.Popen([FARSTEP, "run", "--run-dir", "runs", "--secret", "PW", "--env", "GIVEN=" + GIVEN, pipe], env=env,
                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 dir = wait_for("the run", lambda: new_run_dir("runs", set()))
-wait_for("its step", lambda: os.path.exists("run.jsonl") and "step_start" in open("run.jsonl").read())
+wait_for("its output", lambda: os.path.exists("run.jsonl") and '"kind":"data"' in open("run.jsonl").read())
 q.send_signal(signal.SIGKILL)
 q.wait()
 a = subprocess.Popen([FARSTEP, "attach", "--run-dir", "runs", os.path.basename(dir)], env=dict(env, FARSTEP_RPC_DEBUG="./attach.jsonl"),
