@@ -407,6 +407,11 @@ static const struct option_row *find(const char *arg, size_t n)
 	return NULL;
 }
 
+static uint64_t bit(const struct option_row *r)
+{
+	return UINT64_C(1) << (r - rows);
+}
+
 static int unknown(const char *command, const char *arg, size_t n, struct err *e)
 {
 	const char *names[ARRAY_LEN(rows) + 1];
@@ -449,7 +454,7 @@ static int take_option(struct options *o, const char *command, char **argv, int 
 		value = argv[1];
 		used = 2;
 	}
-	o->given |= UINT64_C(1) << (r - rows);
+	o->given |= bit(r);
 	return set(o, r, value, e) < 0 ? -1 : used;
 }
 
@@ -471,6 +476,7 @@ static int set_install(struct options *o, const char *value, struct err *e)
 	for (size_t i = 0; i < ARRAY_LEN(words); i++)
 		if (strcasecmp(value, words[i].word) == 0) {
 			o->install_deps = words[i].means;
+			o->from_env |= bit(find("--install-deps", 14));
 			return 0;
 		}
 	return err_set(e, ERR_USAGE, 0, "FARSTEP_INSTALL_DEPS '%s': want 1 or 0", value);
@@ -494,8 +500,9 @@ static int set_configured(struct options *o, const struct option_row *r, bool is
 {
 	const struct config_value *v = config_file_get(o->config, r->name, is_e2b);
 
-	if (!v || (o->given & UINT64_C(1) << (r - rows)))
+	if (!v || (o->given & bit(r)))
 		return 0;
+	o->from_file |= bit(r);
 	return set(o, r, v->value, e) < 0 ? err_wrap(e, CONFIG_FILE ":%d", v->line) : 0;
 }
 
@@ -529,6 +536,8 @@ static int read_config(struct options *o, struct err *e)
 			return -1;
 	install = config_file_get(o->config, "--install-deps", is_e2b);
 	o->install_deps_default = install && strcmp(install->value, "on") == 0;
+	if (install && !o->install_deps)
+		o->from_file |= bit(find("--install-deps", 14));
 	if (is_e2b && o->template_name)
 		o->template_name = config_file_template(o->config, o->template_name);
 	return 0;
@@ -542,8 +551,11 @@ static int complete(struct options *o, const char *command, struct err *e)
 
 	if (o->sandbox && !o->target)
 		o->target = provider_of_id(o->sandbox);
-	if (!o->target && target && (bit_of(command) & TARGET) && set_target(o, target, e) < 0)
-		return err_wrap(e, "FARSTEP_TARGET");
+	if (!o->target && target && (bit_of(command) & TARGET)) {
+		if (set_target(o, target, e) < 0)
+			return err_wrap(e, "FARSTEP_TARGET");
+		o->from_env |= bit(find("--target", 8));
+	}
 	if ((bit_of(command) & TARGET) && read_config(o, e) < 0)
 		return -1;
 	if (!o->target)
@@ -661,6 +673,82 @@ int options_parse(struct options *o, const char *command, int argc, char **argv,
 	if (check_lifetime(o, e) < 0)
 		return -1;
 	return check_together(o, e);
+}
+
+/* ---- what was said ---- */
+
+static void print_hosts(const struct options *o, struct jw *w)
+{
+	if (!o->hosts) {
+		jw_str(w, o->network ? "on" : "off");
+		return;
+	}
+	jw_arr(w);
+	for (char **h = o->hosts; *h; h++)
+		jw_str(w, *h);
+	jw_end(w);
+}
+
+static void print_value(const struct options *o, const struct option_row *r, struct jw *w)
+{
+	const void *at = (const char *)o + r->at;
+
+	switch (r->kind) {
+	case STRING:
+		jw_str(w, *(char *const *)at);
+		break;
+	case COUNT:
+		jw_int(w, *(const int *)at);
+		break;
+	case SECONDS:
+	case DURATION:
+		jw_int(w, *(const int64_t *)at);
+		break;
+	case CPUS:
+		jw_int(w, o->cpu);
+		break;
+	case GIGABYTES:
+		jw_num(w, (double)o->memory_mb / 1024);
+		break;
+	case NETWORK:
+		print_hosts(o, w);
+		break;
+	case TARGET_NAME:
+	case TARGET_E2B:
+		jw_strn(w, o->target, ws_address_public(o->target));
+		break;
+	case INSTALL:
+		jw_bool(w, o->install_deps ? o->install_deps > 0 : o->install_deps_default);
+		break;
+	case FORMAT:
+		jw_str(w, o->log_json ? "json" : "text");
+		break;
+	case LEVEL:
+		jw_int(w, o->log_level);
+		break;
+	default:
+		jw_bool(w, true);
+	}
+}
+
+void options_print(const struct options *o, struct jw *w)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const struct option_row *r = &rows[i];
+		const char *from = o->given & bit(r)       ? "option"
+		                   : o->from_env & bit(r)  ? "environment"
+		                   : o->from_file & bit(r) ? CONFIG_FILE
+		                                           : NULL;
+
+		if (!from || r->kind == ENV || r->kind == ENV_FROM || r->kind == PASS_ENV ||
+		    r->kind == SECRET)
+			continue;
+		jw_kobj(w, r->kind == TARGET_E2B ? "target" : r->name + strspn(r->name, "-"));
+		jw_key(w, "value");
+		print_value(o, r, w);
+		jw_kstr(w, "from", from);
+		jw_end(w);
+	}
 }
 
 void options_release(struct options *o)

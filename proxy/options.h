@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "protocol/base/err.h"
+#include "protocol/base/json.h"
 #include "protocol/base/log.h"
 
 struct env_var {
@@ -49,7 +50,8 @@ struct options {
 	enum log_level log_level;
 	bool level_named; /* by --log-level */
 	bool log_json;
-	uint64_t given;             /* rows of the table that the command line has */
+	/* rows of the table that the command line has, the environment, farstep.yaml */
+	uint64_t given, from_env, from_file;
 	struct config_file *config; /* farstep.yaml; NULL: none */
 	/* what is left */
 	char **args;
@@ -62,6 +64,9 @@ struct options {
  * not built yet. */
 int options_parse(struct options *o, const char *command, int argc, char **argv, struct err *e);
 void options_release(struct options *o); /* wipes values */
+/* What was said about the sandbox and the run, and where: members of the open object, by option,
+ * {"value":...,"from":"option"|"environment"|"farstep.yaml"}.  Of variables only their names. */
+void options_print(const struct options *o, struct jw *w);
 
 struct command {
 	const char *name;

@@ -192,6 +192,9 @@ static int dry_run(const struct options *o, const struct plan *plan, struct err 
 	jw_key(&w, "target");
 	jw_strn(&w, o->target, ws_address_public(o->target));
 	r = strchr(o->target, ':') ? 0 : describe_sandbox(o, &w, e);
+	jw_kobj(&w, "settings");
+	options_print(o, &w);
+	jw_end(&w);
 	/* Names only: values are nobody's business. */
 	jw_karr(&w, "env");
 	for (size_t i = 0; i < o->n_env; i++)

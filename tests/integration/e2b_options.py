@@ -213,6 +213,28 @@ def refused():
        "--dry-run shows size and network", box)
 
 
+def settled():
+    """Option, environment, farstep.yaml: what each of them says can be seen before anything is made."""
+    os.mkdir("settled")
+    with open("settled/farstep.yaml", "w") as f:
+        f.write("target: native\ntimeout: 77\ninstall_deps: true\ne2b:\n  cpu: 4\n  memory: 8\n  template: py\n  network: [a.example]\n  templates: {py: team/python}\n")
+    p = os.path.abspath(pipeline("settled", [shell("s", "true")]))
+    with open("settled/vars", "w") as f:
+        f.write("FROM_FILE=value-of-it\n")
+    dry = call("run", "--e2b-mem", "2", "--e2b-env", "ON_LINE=value-of-it", "--e2b-env-from", "vars", "--e2b-pass-env", "PASSED", "-j", "3", "--out", "o",
+               "--dry-run", "--json", p, cwd="settled", env=dict(os.environ, E2B_API_KEY=KEY, FARSTEP_TARGET="e2b", FARSTEP_INSTALL_DEPS="0", PASSED="value-of-it"))
+    doc = json.loads(dry.stdout)
+    want = {"target": ("e2b", "environment"), "timeout": (77, "farstep.yaml"), "cpu": (4, "farstep.yaml"), "memory": (2, "option"),
+            "template": ("team/python", "farstep.yaml"), "network": (["a.example"], "farstep.yaml"), "install-deps": (False, "environment"),
+            "j": (3, "option"), "out": ("o", "option"), "json": (True, "option"), "dry-run": (True, "option")}
+    got = {k: (v["value"], v["from"]) for k, v in doc["settings"].items()}
+    ok(got == want, "--dry-run --json shows each value of options, environment and farstep.yaml, and whose it is [R40]", got)
+    ok(doc["env"] == ["ON_LINE", "FROM_FILE", "PASSED"] and b"value-of-it" not in dry.stdout, "of variables it shows the names", doc["env"])
+    ok(doc["sandbox"]["size"] == {"cpu": 4, "memory_mb": 2048, "base": "team/python", "build_template": False} and doc["sandbox"]["body"]["timeout"] == 137 and doc["timeout_s"] == 77,
+       "and what is asked of the provider follows from them: the sandbox lives for the deadline and the minute to end in [R13]", doc["sandbox"])
+    ok(not os.path.exists("settled/.farstep"), "nothing was touched")
+
+
 def builds():
     with open(BUILD + "/farstep-worker", "rb") as f:
         worker = f.read()
@@ -316,6 +338,7 @@ asked_for()
 sizes()
 interrupted()
 refused()
+settled()
 builds()
 if os.path.exists(MOCK):
     in_the_cloud()
