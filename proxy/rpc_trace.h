@@ -9,7 +9,7 @@
  * {"t_ms":N,"conn":N,"dir":"out"|"in","size":N, and
  *   of a text    "id":?,"method":?,"message":{...}        "text":"..." if it is no JSON
  *   of a binary  "kind":"data","flags":N,"channel":N,"offset":"N","bytes":N,"payload":BASE64|null
- * size: of the frame without its seal; t_ms: since the trace began; conn: 1 is the first connection.
+ * size: of the frame without its seal; t_ms: since the trace began; conn: from 1 on.
  *
  * The keys, variables and secrets of a session are never in it: what stands there as `key`, `env`
  * and `secrets` of params or result is replaced, and so is every secret value anywhere else.  A
