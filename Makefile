@@ -266,6 +266,8 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/farstep
 	install -s $(O)/farstep $(DESTDIR)$(PREFIX)/bin/
 	install $(O)/farstep-worker $(DESTDIR)$(PREFIX)/lib/farstep/
+	.ci/sbom $(O) $(DESTDIR)$(PREFIX) >$(O)/sbom.json
+	install -D -m 644 $(O)/sbom.json $(DESTDIR)$(PREFIX)/share/farstep/sbom.cdx.json
 	set -e; for f in $(wildcard templates/*/template.yaml templates/*/Dockerfile); do \
 		install -D -m 644 -T $$f $(DESTDIR)$(PREFIX)/share/farstep/$$f; done
 

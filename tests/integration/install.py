@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """make install, and what was installed at work."""
+import hashlib
+import json
 import os
 import subprocess
 
@@ -17,4 +19,25 @@ p = subprocess.run([farstep, "exec", "--target", "native", "--", "echo", "instal
 ok(p.returncode == 0 and p.stdout == b"installed\n", "the installed farstep finds its worker", p)
 p = subprocess.run([farstep, "template", "build", "farstep-base", "--dry-run"], capture_output=True, env=env, timeout=60)
 ok(p.returncode == 0 and b"farstep-base" in p.stdout, "and its templates", p)
+with open(root + "/usr/share/farstep/sbom.cdx.json") as f:
+    bom = json.load(f)
+part = {c["name"]: c for c in bom["components"]}
+inside = {d["ref"]: set(d["dependsOn"]) for d in bom["dependencies"]}
+
+
+def digest(path):
+    with open(path, "rb") as f:
+        return hashlib.sha256(f.read()).hexdigest()
+
+
+ok(set(inside) == {"farstep", "farstep-worker"} and part["farstep"]["hashes"][0]["content"] == digest(farstep) and
+   part["farstep-worker"]["hashes"][0]["content"] == digest(root + "/usr/lib/farstep/farstep-worker"), "a bill of materials names both programs by their digests", bom)
+ok({"libwebsockets", "cjson", "libarchive", "libzstd", "nettle"} <= inside["farstep-worker"] and all(part[p]["version"] for p in set().union(*inside.values())),
+   "and the libraries inside with their versions", inside)
+with open(TOP + "/.ci/deps.lock") as f:
+    locked = {tuple(l.split()[:2]) for l in f if l[0] != "#"}
+ok(all((p, part[p]["version"]) in locked for p in set().union(*inside.values()) - {"musl"}), "which are those that are locked", locked)
+props = {(p["name"], p["value"]) for p in part["farstep-worker"]["properties"]}
+if "san" not in kind:
+    ok(props == {("farstep:linked", "static")}, "the worker is static and needs nothing beside itself [R163]", props)
 done()
