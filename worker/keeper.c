@@ -402,22 +402,6 @@ static void check_drained(void)
 	conclude();
 }
 
-static void on_spool(struct spool *s)
-{
-	if (s->len != s->told) {
-		s->told = s->len;
-		k.told_changed = true;
-	}
-	if (s->error.code && k.phase == KP_RUNNING && !k.ending) {
-		/* A full disk: going on would lose output. */
-		log_error("step %s: %s", k.rc.step, s->error.msg);
-		k.ending = true;
-		end_all();
-	}
-	if (s->eof)
-		check_drained();
-}
-
 static void leader_ended(int status)
 {
 	k.leader_dead = true;
@@ -449,9 +433,8 @@ static void on_child(struct loop_signal *s)
 }
 
 /* tree_end reaps what it ends, the leader among it: its status is then only that we killed it. */
-static void on_kill(struct loop_timer *t)
+static void kill_step(void)
 {
-	(void)t;
 	end_all();
 	if (!k.leader_dead) {
 		int status = SIGKILL;
@@ -460,6 +443,28 @@ static void on_kill(struct loop_timer *t)
 		leader_ended(status);
 	}
 	check_drained();
+}
+
+static void on_kill(struct loop_timer *t)
+{
+	(void)t;
+	kill_step();
+}
+
+static void on_spool(struct spool *s)
+{
+	if (s->len != s->told) {
+		s->told = s->len;
+		k.told_changed = true;
+	}
+	if (s->error.code && k.phase == KP_RUNNING && !k.ending) {
+		/* A full disk: going on would lose output. */
+		log_error("step %s: %s", k.rc.step, s->error.msg);
+		k.ending = true;
+		kill_step();
+	}
+	if (s->eof)
+		check_drained();
 }
 
 static void end_step(enum exit_kind why, const char *by, int64_t grace_ms)

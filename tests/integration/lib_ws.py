@@ -16,12 +16,13 @@ KEY = "a" * 64
 
 
 class Worker:
-    def __init__(self, name="w", *args):
+    def __init__(self, name="w", *args, before=()):
+        """before: a command that it is started by."""
         self.dir = os.path.abspath(name)
         os.makedirs(self.dir, exist_ok=True)
         self.path = self.dir + "/s"
         self.log = open(self.dir + "/log", "wb")
-        self.p = subprocess.Popen([WORKER, "--listen", "unix:" + self.path, "--token-sha256", hashlib.sha256(TOKEN.encode()).hexdigest(),
+        self.p = subprocess.Popen([*before, WORKER, "--listen", "unix:" + self.path, "--token-sha256", hashlib.sha256(TOKEN.encode()).hexdigest(),
                                    "--root", self.dir + "/root", "--sandbox-id", "box", *args], stderr=self.log, stdin=subprocess.DEVNULL)
         end = time.monotonic() + 10
         while not self.listens() and time.monotonic() < end:
