@@ -107,6 +107,12 @@ static void refuse(struct gather *g, const char *path, const char *why)
 	}
 }
 
+static void say_alive(const struct gather *g)
+{
+	if (g->spec->alive)
+		g->spec->alive();
+}
+
 static bool wanted(const struct gather *g, const char *path)
 {
 	if (g->order == 0)
@@ -193,10 +199,12 @@ static int walk(struct gather *g, int dir_fd, const char *prefix, int depth, str
 		refuse(g, prefix, "too deep");
 		return 0;
 	}
-	while ((f = readdir(d)))
+	while ((f = readdir(d))) {
+		say_alive(g);
 		if (strcmp(f->d_name, ".") != 0 && strcmp(f->d_name, "..") != 0 &&
 		    visit(g, dir_fd, prefix, f->d_name, depth, e) < 0)
 			return -1;
+	}
 	return 0;
 }
 
@@ -233,7 +241,7 @@ static void drop_doubles(struct gather *g)
 	g->n = to;
 }
 
-static int hash_item(struct item *it, struct err *e)
+static int hash_item(const struct gather *g, struct item *it, struct err *e)
 {
 	static uint8_t piece[HASH_PIECE]; /* one at a time in a keeper */
 	char path[2 * LIMIT_PATH];
@@ -250,6 +258,7 @@ static int hash_item(struct item *it, struct err *e)
 	while ((n = read(fd, piece, sizeof(piece))) > 0) {
 		hash_update(&h, piece, (size_t)n);
 		it->size += (uint64_t)n;
+		say_alive(g);
 	}
 	hash_hex(&h, it->sha256);
 	return n < 0 ? err_set(e, ERR_SYS, errno, "artifact '%s'", it->path) : 0;
@@ -264,7 +273,7 @@ static int print(struct gather *g, struct buf *manifest, struct buf *files, stru
 	for (size_t i = 0; i < g->n; i++) {
 		struct item *it = &g->items[i];
 
-		if (hash_item(it, e) < 0)
+		if (hash_item(g, it, e) < 0)
 			return -1;
 		jw_obj(&w); /* keys sorted: canonical */
 		jw_kint(&w, "mode", it->mode);

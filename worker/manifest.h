@@ -14,6 +14,8 @@
 struct manifest_spec {
 	const char *artifacts_dir, *output_dir, *work_dir; /* absolute */
 	const char *const *globs; /* NULL-ended; `**` crosses directories */
+	/* Called again and again while it looks and hashes, which may take minutes; may be NULL. */
+	void (*alive)(void);
 };
 
 /* Fills ret->artifacts and ret->refused. */

@@ -53,9 +53,16 @@ static void put(struct left *l, const char *path, const char *text)
 	assert_ok(fs_write(l->t.fd, path, text, strlen(text), 0640, false, &e), &e);
 }
 
+static unsigned signs;
+
+static void alive(void)
+{
+	signs++;
+}
+
 static int make(struct left *l, const char *const *globs, struct err *e)
 {
-	const struct manifest_spec spec = { l->artifacts, l->output, l->work, globs };
+	const struct manifest_spec spec = { l->artifacts, l->output, l->work, globs, alive };
 	auto_close int dir = openat(l->t.fd, "step", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	receipt_init(&l->rc);
@@ -356,6 +363,30 @@ TEST(one_file_too_many_is_an_error_and_nothing_is_listed)
 	assert_true(one >= 0);
 }
 
+TEST(a_sign_of_life_is_given_for_each_piece_and_each_file)
+{
+	struct left l CLEANUP(left_release) = left();
+	struct err e = ERR_INIT;
+	auto_close int fd = -1;
+
+	put(&l, "artifacts/large", "");
+	fd = openat(l.t.fd, "artifacts/large", O_WRONLY | O_CLOEXEC);
+	assert_int_equal(ftruncate(fd, 4 << 20), 0);
+	signs = 0;
+	assert_ok(make(&l, NO_GLOBS, &e), &e);
+	assert_int_equal(l.rc.artifacts.bytes, 4 << 20);
+	assert_true(signs >= 16);
+	for (int i = 0; i < 100; i++) {
+		char path[32];
+
+		snprintf(path, sizeof(path), "work/%d", i);
+		put(&l, path, "");
+	}
+	signs = 0;
+	assert_ok(make(&l, GLOBS("none"), &e), &e);
+	assert_true(signs >= 116);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -371,6 +402,7 @@ int main(void)
 		cmocka_unit_test(what_is_too_deep_is_refused_by_name_and_the_rest_comes),
 		cmocka_unit_test(a_directory_behind_a_link_is_not_hashed_through_it),
 		cmocka_unit_test(one_file_too_many_is_an_error_and_nothing_is_listed),
+		cmocka_unit_test(a_sign_of_life_is_given_for_each_piece_and_each_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
