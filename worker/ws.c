@@ -28,6 +28,7 @@ struct peer {
 	struct lws *wsi;
 	struct peer *next, **at; /* in server->pending, oldest first */
 	bool pending, open;
+	uint64_t accepted_ns;
 	int close_code;
 	char close_reason[100];
 	struct buf in; /* a message that came in pieces */
@@ -69,21 +70,28 @@ static void drop(struct peer *p)
 	lws_set_timeout(p->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
 }
 
-/* All of them wait equally long, so the oldest is the next to expire: one timer serves. */
+/* All of them may wait equally long, so the oldest is the next to expire: one timer serves. */
 static void on_expiry(struct loop_timer *t)
 {
 	struct ws_server *s = (struct ws_server *)((char *)t - offsetof(struct ws_server, expiry));
+	uint64_t now = now_ns();
 
-	if (s->pending)
+	while (s->pending) {
+		uint64_t waited_ms = (now - s->pending->accepted_ns) / 1000000;
+
+		if (waited_ms < LIMIT_UNAUTHENTICATED_MS) {
+			loop_timer_start(s->loop, &s->expiry, LIMIT_UNAUTHENTICATED_MS - waited_ms,
+			                 on_expiry, NULL);
+			break;
+		}
 		drop(s->pending);
-	if (s->pending)
-		loop_timer_start(s->loop, &s->expiry, LIMIT_UNAUTHENTICATED_MS / 4, on_expiry,
-		                 NULL);
+	}
 }
 
 static void pending_add(struct ws_server *s, struct peer *p)
 {
 	p->pending = true;
+	p->accepted_ns = now_ns();
 	p->next = NULL;
 	p->at = s->pending_tail;
 	*s->pending_tail = p;

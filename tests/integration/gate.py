@@ -123,6 +123,24 @@ def sessions():
     return c
 
 
+def patience():
+    """Each silent connection has its own 2 s."""
+    def silent():
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(w.path)
+        return s, time.monotonic()
+    open_ones = [silent() for _ in range(8)]
+    time.sleep(1.4)
+    open_ones += [silent() for _ in range(8)]
+    waited = []
+    for s, since in open_ones:
+        s.settimeout(10)
+        ok_end = s.recv(1) == b""
+        waited.append(time.monotonic() - since if ok_end else -1)
+        s.close()
+    ok(all(1.9 < t < 3 for t in waited), "who shows no token is dropped after 2 s of its own", waited)
+
+
 def crowds(c):
     silent = []
     for _ in range(1000):
@@ -187,6 +205,7 @@ json_rpc()
 params()
 steps()
 driver = sessions()
+patience()
 crowds(driver)
 end(driver)
 options()
