@@ -536,17 +536,16 @@ void step_release(struct session *s, const json *params, struct reply *r)
 
 /* ---- recovery: what a worker finds that starts ---- */
 
-#define KEPT_MAX 1024
 static struct kept {
 	char name[STORE_NAME_MAX + 1];
 	int fd;
 	pid_t pid;
-} kept[KEPT_MAX];
+} kept[STORE_KEEPERS_MAX];
 static int n_kept;
 
 void step_keep_socket(const char *name, int fd, pid_t pid)
 {
-	if (n_kept >= KEPT_MAX || strlen(name) > STORE_NAME_MAX) {
+	if (n_kept >= STORE_KEEPERS_MAX || strlen(name) > STORE_NAME_MAX) {
 		close(fd);
 		return;
 	}
@@ -568,10 +567,23 @@ static int take_kept(const struct step *st, pid_t *pid)
 	return -1;
 }
 
-void step_drop_sockets(void)
+void step_drop_sockets(struct worker *w)
 {
-	while (n_kept)
-		close_fd(&kept[--n_kept].fd);
+	bool any = false;
+
+	for (; n_kept; n_kept--) {
+		struct kept *one = &kept[n_kept - 1];
+
+		if (one->fd < 0)
+			continue;
+		close_fd(&one->fd);
+		worker_forget(w, one->name);
+		any = true;
+	}
+	if (!any)
+		return;
+	worker_flush_forgotten(w);
+	store_send(w->store_fd, STORE_SWEEP, NULL, NULL, 0, -1, NULL);
 }
 
 static int load_claim(struct session *s, int steps_fd, const char *dir, struct err *e)
@@ -652,20 +664,19 @@ static void recover(struct step *st, int *adopted, int *lost)
 {
 	struct err e = ERR_INIT;
 	pid_t pid = 0;
-	int keeper = take_kept(st, &pid);
+	int keeper;
 
 	st->s->n_running++;
 	if (!live_new(st, &e)) {
 		log_error("step %s: %s", st->id, e.msg);
 		st->state = STEP_LOST;
 		st->s->n_running--;
-		close_fd(&keeper);
 		return;
 	}
+	/* The keeper of a step whose record is there is at its end, and not taken. */
 	if (live_load_record(st, &e) == 0) {
-		close_fd(&keeper);
 		step_end(st);
-	} else if (keeper >= 0 && live_adopt(st, keeper, pid, &e) == 0) {
+	} else if ((keeper = take_kept(st, &pid)) >= 0 && live_adopt(st, keeper, pid, &e) == 0) {
 		(*adopted)++;
 	} else {
 		step_lose(st, "the worker and the step's keeper ended; there is no record of how "

@@ -109,6 +109,7 @@ bool step_events_pump(struct step *st); /* false: no room in the journal, more t
 
 /* A keeper's socket that the store gave back: name "keeper/SESSION/STEP/N". */
 void step_keep_socket(const char *name, int fd, pid_t pid);
-void step_drop_sockets(void); /* those that no step took, once all sessions have recovered */
+/* Those that no step took, once all sessions have recovered: nobody needs these keepers. */
+void step_drop_sockets(struct worker *w);
 
 #endif

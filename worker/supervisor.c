@@ -31,7 +31,6 @@
 #define RESPAWN_MAX         10    /* in RESPAWN_SPAN_NS: more is a crash loop */
 #define RESPAWN_SPAN_NS     10000000000ULL
 #define STORE_SOCKET_BUFFER (512 * 1024)
-#define STORE_ENTRIES_MAX   40000
 
 struct entry {
 	struct entry *next;
@@ -84,15 +83,32 @@ static struct entry **entry_find(const char *name)
 	return at;
 }
 
-static void entry_delete(const char *name)
+static void entry_unlink(struct entry **at)
 {
-	struct entry **at = entry_find(name), *gone = *at;
+	struct entry *gone = *at;
 
-	if (!gone)
-		return;
 	*at = gone->next;
 	entry_free(gone);
 	sup.n_entries--;
+}
+
+/* A keeper that runs on when its session has ended is nobody's: the next sweep ends it. */
+static void entry_delete(const char *name)
+{
+	struct entry **at = entry_find(name);
+	char keepers[STORE_NAME_MAX + 1];
+	size_t n;
+
+	if (*at)
+		entry_unlink(at);
+	if (strncmp(name, "session/", 8) != 0)
+		return;
+	n = (size_t)snprintf(keepers, sizeof(keepers), "keeper/%s/", name + 8);
+	for (at = &sup.entries; *at;)
+		if (strncmp((*at)->name, keepers, n) == 0)
+			entry_unlink(at);
+		else
+			at = &(*at)->next;
 }
 
 static void entry_put(struct store_message *m)
@@ -154,14 +170,14 @@ static void on_beat_lost(struct loop_timer *t)
 /* What a dead keeper left behind has become our child; our own are known. */
 static void sweep(void)
 {
-	pid_t keep[STORE_ENTRIES_MAX / 10];
+	pid_t keep[2 + STORE_ENTRIES_MAX];
 	size_t n = 0;
 
 	if (sup.worker > 0)
 		keep[n++] = sup.worker;
 	if (sup.spare > 0)
 		keep[n++] = sup.spare;
-	for (struct entry *k = sup.entries; k && n < ARRAY_LEN(keep); k = k->next)
+	for (struct entry *k = sup.entries; k; k = k->next)
 		if (strncmp(k->name, "keeper/", 7) == 0)
 			keep[n++] = (pid_t)strtol((const char *)k->data, NULL, 10);
 	tree_end(0, keep, n, END_MS);
@@ -398,7 +414,7 @@ static void finish(void)
 	if (fs_remove_tree(AT_FDCWD, sup.o->root, &e) < 0 && sup.made_root)
 		log_warn("cannot remove '%s': %s", sup.o->root, e.msg);
 	while (sup.entries)
-		entry_delete(sup.entries->name);
+		entry_unlink(&sup.entries);
 }
 
 /* ---- the beginning ---- */

@@ -25,7 +25,6 @@
 
 #define BEAT_MS 2000
 #define FORGET_MS    20
-#define FORGOTTEN_MAX 4096
 #define QUIT_MS 500 /* how long a client may take to hear that it is over */
 
 struct running {
@@ -217,7 +216,7 @@ static int restore(struct running *r, struct err *e)
 	wipe(r->message, sizeof(r->message));
 	for (struct session *s = r->w.sessions; s; s = s->next)
 		session_recover_steps(s);
-	step_drop_sockets();
+	step_drop_sockets(&r->w);
 	return 0;
 }
 
@@ -234,7 +233,7 @@ static int set_up(struct running *r, struct worker_options *o, struct err *e)
 	r->w.o = o;
 	r->w.store_fd = WORKER_STORE_FD;
 	r->w.self_fd = WORKER_SELF_FD;
-	buf_init(&r->w.forgotten, FORGOTTEN_MAX);
+	buf_init(&r->w.forgotten, STORE_FORGOTTEN_MAX);
 	buf_init(&r->w.scratch_known, SCRATCH_KNOWN_MAX);
 	r->w.started_ns = now_ns();
 	r->w.sealed = fcntl(WORKER_SELF_FD, F_GET_SEALS) > 0;

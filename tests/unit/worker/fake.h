@@ -510,7 +510,7 @@ static inline void fake_restart(void)
 	}
 	for (struct session *s = fake.w.sessions; s; s = s->next)
 		session_recover_steps(s);
-	step_drop_sockets();
+	step_drop_sockets(&fake.w);
 	fake_drain_store();
 }
 
