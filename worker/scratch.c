@@ -11,6 +11,7 @@
 #include "protocol/base/cleanup.h"
 #include "protocol/base/fs.h"
 #include "protocol/base/log.h"
+#include "protocol/base/loop.h"
 
 #define PASSES 3 /* readdir may pass over entries while others are removed */
 
@@ -76,32 +77,41 @@ static bool is_known(const char *path, const char *known, size_t n)
 	return false;
 }
 
-/* Returns how many it removed. */
-static unsigned empty_once(const char *place, const void *known, size_t n, bool say)
+/* Returns how many it removed; -1: the time is up. */
+static int empty_once(const char *place, const void *known, size_t n, uint64_t until_ns, bool say)
 {
 	auto_closedir DIR *d = open_place(place);
 	char path[PATH_MAX];
 	const char *name;
-	unsigned removed = 0;
+	int removed = 0, got;
 
 	while (d && (name = next_entry(d, place, path))) {
 		struct err e = ERR_INIT;
 
 		if (is_known(path, known, n))
 			continue;
-		if (fs_remove_tree(dirfd(d), name, &e) == 0)
+		got = fs_remove_some(dirfd(d), name, until_ns, &e);
+		if (got == 0)
 			removed++;
-		else if (say)
+		else if (got < 0 && say)
 			log_warn("what a session left in %s stays: %s", place, e.msg);
+		if (got > 0 || (removed && until_ns && now_ns() >= until_ns))
+			return -1;
 	}
 	return removed;
 }
 
-void scratch_empty(const char *places, const void *known, size_t n)
+bool scratch_empty(const char *places, const void *known, size_t n, uint64_t until_ns)
 {
 	char place[PATH_MAX];
 
-	while (next_place(&places, place))
-		for (int pass = 0; pass < PASSES && empty_once(place, known, n, pass == 0); pass++)
-			;
+	while (next_place(&places, place)) {
+		int removed = 1;
+
+		for (int pass = 0; pass < PASSES && removed > 0; pass++)
+			removed = empty_once(place, known, n, until_ns, false);
+		if (removed < 0 || empty_once(place, known, n, until_ns, true) < 0)
+			return false;
+	}
+	return true;
 }

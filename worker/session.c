@@ -19,6 +19,8 @@
 #include "worker/upload.h"
 
 #define CLOSE_MS 8000 /* how long steps may take to end when a session is closed */
+#define REMOVE_PIECE_MS 50    /* of a removal; then others get their turn */
+#define REMOVE_MAX_MS   60000 /* what is still there then stays */
 
 static struct session *lookup(struct worker *w, const char *id)
 {
@@ -359,29 +361,17 @@ static void close_finish(struct session *s)
 {
 	struct worker *w = s->w;
 	struct reply *r = s->close_reply;
-	char name[STORE_NAME_MAX], text[64], dir[600];
-	int leftovers = s->n_running;
+	char text[64];
 	int64_t idle_ms = r ? s->lease_ms : 0;
-	struct err e = ERR_INIT;
 
-	store_name(s, name, sizeof(name));
-	worker_flush_forgotten(w);
-	store_send(w->store_fd, STORE_DEL, name, NULL, 0, -1, NULL);
-	store_send(w->store_fd, STORE_SWEEP, NULL, NULL, 0, -1, NULL);
-	snprintf(dir, sizeof(dir), "sessions/%s", s->id);
-	if (fs_remove_tree(w->root_fd, dir, &e) < 0)
-		log_warn("session %s: %s", s->id, e.msg);
-	if (w->o->scratch && w->n_sessions == 1)
-		scratch_empty(w->o->scratch, buf_data(&w->scratch_known),
-		              buf_len(&w->scratch_known));
-	log_info("session %s: closed, %d leftovers", s->id, leftovers);
+	log_info("session %s: closed, %d leftovers", s->id, s->leftovers);
 	for (struct conn *c = w->conns; c; c = c->next) {
 		if (c->session != s)
 			continue;
 		if (c == s->driver && r) {
 			reply_result(r, text,
 			             (size_t)snprintf(text, sizeof(text), "{\"leftovers\":%d}",
-			                              leftovers));
+			                              s->leftovers));
 			r = NULL;
 		}
 		/* The channels' owners die with the session. */
@@ -401,9 +391,64 @@ static void close_finish(struct session *s)
 		worker_quit(w);
 }
 
+/* A piece of what the session left on disk; true: there is more. */
+static bool remove_some(struct session *s)
+{
+	const struct worker *w = s->w;
+	uint64_t until_ns = now_ns() + REMOVE_PIECE_MS * 1000000ull;
+	struct err e = ERR_INIT;
+	char dir[600];
+
+	if (!s->files_gone) {
+		int more;
+
+		snprintf(dir, sizeof(dir), "sessions/%s", s->id);
+		more = fs_remove_some(w->root_fd, dir, until_ns, &e);
+		if (more > 0)
+			return true;
+		if (more < 0)
+			log_warn("session %s: %s", s->id, e.msg);
+		s->files_gone = true;
+	}
+	/* Not what another session may be using. */
+	return w->o->scratch && w->n_sessions == 1 &&
+	       !scratch_empty(w->o->scratch, buf_data(&w->scratch_known),
+	                      buf_len(&w->scratch_known), until_ns);
+}
+
+static void on_remove(struct loop_timer *t)
+{
+	struct session *s = (struct session *)((char *)t - offsetof(struct session, close_deadline));
+
+	if (remove_some(s)) {
+		if (now_ns() < s->remove_until_ns) {
+			loop_timer_start(s->w->loop, t, 0, on_remove, NULL);
+			return;
+		}
+		log_warn("session %s: some of its files stay: there are too many", s->id);
+	}
+	close_finish(s);
+}
+
+/* Whoever could still write there ends first. */
 static void on_close_deadline(struct loop_timer *t)
 {
-	close_finish((struct session *)((char *)t - offsetof(struct session, close_deadline)));
+	struct session *s = (struct session *)((char *)t - offsetof(struct session, close_deadline));
+	char name[STORE_NAME_MAX];
+
+	s->leftovers = s->n_running;
+	s->n_running = 0;
+	store_name(s, name, sizeof(name));
+	worker_flush_forgotten(s->w);
+	store_send(s->w->store_fd, STORE_DEL, name, NULL, 0, -1, NULL);
+	store_send(s->w->store_fd, STORE_SWEEP, NULL, NULL, 0, -1, NULL);
+	step_free_all(s);
+	left_free(s->left);
+	s->left = NULL;
+	upload_free(s->upload);
+	s->upload = NULL;
+	s->remove_until_ns = now_ns() + REMOVE_MAX_MS * 1000000ull;
+	on_remove(t);
 }
 
 void session_close(struct session *s, struct reply *r, const char *why)

@@ -44,7 +44,10 @@ struct session {
 	struct loop_timer lease;
 	bool closing;
 	struct reply *close_reply;
-	struct loop_timer close_deadline;
+	struct loop_timer close_deadline;	/* then for each piece of the removal */
+	int leftovers;			/* steps that would not end */
+	uint64_t remove_until_ns;
+	bool files_gone;
 };
 
 /* A new session from session.open's params. */

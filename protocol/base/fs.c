@@ -16,6 +16,7 @@
 
 #include "protocol/base/cleanup.h"
 #include "protocol/base/hash.h"
+#include "protocol/base/loop.h"
 
 #if __has_include(<linux/openat2.h>)
 #include <linux/openat2.h>
@@ -281,8 +282,17 @@ struct removal {
 	int fd;			/* the directory we are in */
 	struct level *levels;	/* how we came here; NULL at the top */
 	unsigned surprises;
+	uint64_t until_ns;	/* 0: as long as it takes */
+	bool removed;		/* anything at all */
 	struct err *e;
 };
+
+enum { REMOVED, WENT_DOWN, TIME_IS_UP };
+
+static bool time_is_up(const struct removal *r)
+{
+	return r->until_ns && r->removed && now_ns() >= r->until_ns;
+}
 
 /* Opens a directory without following a link and makes it ours to read and
  * change; -1 with errno. */
@@ -375,12 +385,12 @@ static int removal_up(struct removal *r)
 	if (got > 0)
 		got = removal_surprise(r, l->name);
 	r->levels = l->up;
+	r->removed = true;
 	free(l);
 	return got;
 }
 
-/* One pass over the open directory.  Returns 1 when it went down, 0 when
- * nothing is left here. */
+/* One pass over the open directory.  REMOVED: nothing is left here. */
 static int removal_pass(struct removal *r)
 {
 	auto_close int dup_fd = openat(r->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -398,11 +408,13 @@ static int removal_pass(struct removal *r)
 		got = remove_name(r->fd, ent->d_name, r->e);
 		if (got < 0)
 			return -1;
-		if (got == 0)
-			continue;
-		return removal_down(r, ent->d_name) < 0 ? -1 : 1;
+		if (got > 0)
+			return removal_down(r, ent->d_name) < 0 ? -1 : WENT_DOWN;
+		r->removed = true;
+		if (time_is_up(r))
+			return TIME_IS_UP;
 	}
-	return 0;
+	return REMOVED;
 }
 
 static int removal_run(struct removal *r)
@@ -410,20 +422,22 @@ static int removal_run(struct removal *r)
 	for (;;) {
 		int got = removal_pass(r);
 
-		if (got < 0)
-			return -1;
-		if (got > 0)
+		if (got < 0 || got == TIME_IS_UP)
+			return got;
+		if (got == WENT_DOWN)
 			continue;
 		if (!r->levels)
-			return 0;
+			return REMOVED;
 		if (removal_up(r) < 0)
 			return -1;
+		if (time_is_up(r))
+			return TIME_IS_UP;
 	}
 }
 
-static int empty_dir(int dirfd, const char *path, struct err *e)
+static int empty_dir(int dirfd, const char *path, uint64_t until_ns, struct err *e)
 {
-	struct removal r = { .fd = open_dir(dirfd, path), .e = e };
+	struct removal r = { .fd = open_dir(dirfd, path), .until_ns = until_ns, .e = e };
 	int ret;
 
 	if (r.fd < 0)
@@ -447,7 +461,7 @@ static bool names_something(const char *path)
 	return *base && strcmp(base, ".") != 0 && strcmp(base, "..") != 0;
 }
 
-int fs_remove_tree(int dirfd, const char *path, struct err *e)
+int fs_remove_some(int dirfd, const char *path, uint64_t until_ns, struct err *e)
 {
 	int got;
 
@@ -457,10 +471,18 @@ int fs_remove_tree(int dirfd, const char *path, struct err *e)
 		got = remove_name(dirfd, path, e);
 		if (got <= 0)
 			return got;
-		if (empty_dir(dirfd, path, e) < 0)
+		got = empty_dir(dirfd, path, until_ns, e);
+		if (got < 0)
 			return err_wrap(e, "%s: remove", path);
+		if (got == TIME_IS_UP)
+			return 1;
 	}
 	return err_set(e, ERR_BUSY, 0, "%s: filled while it was being removed", path);
+}
+
+int fs_remove_tree(int dirfd, const char *path, struct err *e)
+{
+	return fs_remove_some(dirfd, path, 0, e);
 }
 
 /* --- opening beneath a directory --- */

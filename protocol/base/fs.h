@@ -33,6 +33,9 @@ int fs_write_all(int fd, const void *p, size_t n, struct err *e);
  * gets ERR_BUSY, whoever moves a directory away from under it ERR_STATE.  path must not
  * end in "/", "." or "..". */
 int fs_remove_tree(int dirfd, const char *path, struct err *e);
+/* The same until until_ns (now_ns), but at least something: 1 if there is more, to be called
+ * again. */
+int fs_remove_some(int dirfd, const char *path, uint64_t until_ns, struct err *e);
 /* openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS) with a component-wise O_NOFOLLOW
  * fallback where the kernel has none (it refuses every link and every "..").  path is
  * relative.  Returns a close-on-exec descriptor. */

@@ -376,6 +376,28 @@ TEST(a_wide_directory_is_removed)
 	assert_false(exists(t.fd, "tree"));
 }
 
+TEST(a_tree_is_removed_piece_by_piece_and_each_piece_is_some)
+{
+	auto_dir struct temp_dir t = roomy_dir();
+	char path[64];
+	struct err e;
+	int pieces = 0, got;
+
+	for (int i = 0; i < 20; i++) {
+		snprintf(path, sizeof(path), "tree/dir-%d/sub", i);
+		assert_ok(fs_mkdirs(t.fd, path, 0700, &e), &e);
+		snprintf(path, sizeof(path), "tree/dir-%d/sub/file", i);
+		make_file(t.fd, path, "");
+	}
+	/* The time is over before it begins. */
+	while ((got = fs_remove_some(t.fd, "tree", 1, &e)) == 1)
+		assert_true(++pieces <= 61);
+	assert_ok(got, &e);
+	assert_true(pieces >= 20);
+	assert_false(exists(t.fd, "tree"));
+	assert_ok(fs_remove_some(t.fd, "tree", 1, &e), &e);
+}
+
 /* tree/d/d/d/..., levels deep below tree */
 static void make_deep(int dirfd, unsigned levels)
 {
@@ -750,6 +772,7 @@ int main(void)
 		cmocka_unit_test(a_tree_is_removed_and_a_missing_one_is_fine),
 		cmocka_unit_test(links_are_removed_and_never_followed),
 		cmocka_unit_test(a_wide_directory_is_removed),
+		cmocka_unit_test(a_tree_is_removed_piece_by_piece_and_each_piece_is_some),
 		cmocka_unit_test(a_tree_far_deeper_than_a_path_needs_only_a_few_descriptors),
 		cmocka_unit_test(a_tree_too_deep_is_an_error_and_not_a_crash),
 		cmocka_unit_test(directories_that_deny_everything_are_removed),

@@ -46,7 +46,7 @@ static struct places places(void)
 
 static void empty(const struct places *p)
 {
-	scratch_empty(p->list, buf_data(&p->known), buf_len(&p->known));
+	assert_true(scratch_empty(p->list, buf_data(&p->known), buf_len(&p->known), 0));
 }
 
 TEST(what_was_there_stays_and_what_came_goes)
@@ -72,6 +72,28 @@ TEST(what_was_there_stays_and_what_came_goes)
 	assert_false(has(&p, "c/file"));
 	empty(&p);
 	assert_true(has(&p, "a/file"));
+}
+
+TEST(they_are_emptied_piece_by_piece)
+{
+	struct places p CLEANUP(places_release) = places();
+	struct err e = ERR_INIT;
+	int pieces = 0;
+
+	assert_ok(scratch_look(p.list, &p.known, &e), &e);
+	assert_ok(fs_mkdirs(p.t.fd, "b/deep/er", 0700, &e), &e);
+	put(&p, "a/new");
+	put(&p, "a/newer");
+	put(&p, "b/deep/er/file");
+	put(&p, "b/deep/file");
+	/* The time is over before it begins. */
+	while (!scratch_empty(p.list, buf_data(&p.known), buf_len(&p.known), 1))
+		assert_true(++pieces <= 10);
+	assert_true(pieces >= 4);
+	assert_true(has(&p, "a/file"));
+	assert_false(has(&p, "a/new"));
+	assert_false(has(&p, "a/newer"));
+	assert_false(has(&p, "b/deep"));
 }
 
 TEST(links_are_removed_and_never_followed)
@@ -122,6 +144,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_there_stays_and_what_came_goes),
+		cmocka_unit_test(they_are_emptied_piece_by_piece),
 		cmocka_unit_test(links_are_removed_and_never_followed),
 		cmocka_unit_test(a_directory_that_was_closed_goes_too),
 		cmocka_unit_test(too_many_entries_are_an_error_and_not_forgotten),
