@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,6 @@
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14 */
 #endif
-#define PIPE_BYTES        (1024 * 1024)
 #define STDIN_BUFFER      (64 * 1024)
 #define LEFTOVER_GRACE_MS 1000 /* how long what a step left running gets after TERM */
 #define TREE_END_MS       10000
@@ -59,14 +59,18 @@ static struct keeper {
 	enum exit_kind why; /* EXIT_TIMEOUT, EXIT_CANCELLED: decided before the leader ended */
 	bool ending;        /* TERM was sent */
 	uint64_t started_ns;
+	struct rusage used; /* by all that was reaped */
 	int64_t rows_rank;
 	bool told_changed, finished;
+	bool killed; /* somebody had to be ended by us */
+	bool again;  /* this step is over, and another may come */
 	uint64_t told_ns; /* when the worker was told something last */
 	struct loop_io orders, lifeline, stdin_io;
 	struct loop_timer timeout, kill, linger, leftover, hard;
 	struct loop_signal on_chld;
-	uint8_t order[ORDER_MAX];
 } k;
+
+static uint8_t order[ORDER_MAX]; /* the message that is being read */
 
 static void check_drained(void);
 
@@ -79,6 +83,7 @@ static void tell(void)
 		.type = 'S',
 		.phase = (uint8_t)k.phase,
 		.stdin_closed = k.stdin_closed,
+		.again = k.again,
 		.pid = k.leader,
 		.stdin_have = k.stdin_have,
 		.stdin_room = k.stdin_closed ? 0 : STDIN_BUFFER - buf_len(&k.stdin_wait),
@@ -225,6 +230,13 @@ static int append_record(const struct buf *line, struct err *e)
 	return fs_write_all(fd, buf_data(line), buf_len(line), e);
 }
 
+/* It ended by itself, nobody else was there, and nothing of ours is changed by it. */
+static bool is_clean(void)
+{
+	return !k.ending && !k.killed && !k.plan.backtrace &&
+	       (k.rc.exit.kind == EXIT_EXITED || k.rc.exit.kind == EXIT_SIGNALED);
+}
+
 static void write_record(void)
 {
 	char hmac[SHA256_HEX];
@@ -256,6 +268,7 @@ static void write_record(void)
 	buf_release(&text);
 	buf_release(&record);
 	wipe(k.plan.key, sizeof(k.plan.key));
+	k.again = k.phase == KP_FINISHED && is_clean();
 	tell();
 	k.finished = true;
 }
@@ -268,10 +281,8 @@ static void sum(struct stream_sum *to, const struct spool *s)
 
 static void note_usage(void)
 {
-	struct rusage u;
+	const struct rusage u = k.used;
 
-	if (getrusage(RUSAGE_CHILDREN, &u) < 0)
-		return;
 	k.rc.usage.user_ms = (double)u.ru_utime.tv_sec * 1e3 + (double)u.ru_utime.tv_usec / 1e3;
 	k.rc.usage.sys_ms = (double)u.ru_stime.tv_sec * 1e3 + (double)u.ru_stime.tv_usec / 1e3;
 	k.rc.usage.max_rss_kb = u.ru_maxrss;
@@ -334,8 +345,9 @@ static void conclude(void)
 
 static void end_all(void)
 {
-	int n = tree_end(k.leader, NULL, 0, TREE_END_MS);
+	int n = tree_end(k.leader, NULL, 0, TREE_END_MS, &k.used);
 
+	k.killed = true;
 	if (n > 0)
 		k.rc.leftovers += n;
 }
@@ -364,6 +376,7 @@ static void end_leftovers(void)
 {
 	if (k.leftover.loop || k.hard.loop)
 		return;
+	k.killed = true;
 	if (tree_signal(getpid(), 0, SIGTERM) == 0) {
 		kill_leftovers(NULL);
 		return;
@@ -433,13 +446,18 @@ static void leader_ended(int status)
 
 static void on_child(struct loop_signal *s)
 {
+	struct rusage one;
 	int status;
 	pid_t pid;
 
 	(void)s;
-	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0)
-		if (!crash_on_status(pid, status) && pid == k.leader && !k.leader_dead)
+	while ((pid = wait4(-1, &status, WNOHANG | __WALL, &one)) > 0) {
+		if (crash_on_status(pid, status))
+			continue;
+		tree_count(&k.used, &one);
+		if (pid == k.leader && !k.leader_dead)
 			leader_ended(status);
+	}
 	check_drained();
 }
 
@@ -504,7 +522,7 @@ static int make_pipes(struct err *e)
 	for (int i = 0; i < KS_COUNT; i++) {
 		if (pipe2(k.pipes[i], O_CLOEXEC) < 0)
 			return err_set(e, ERR_SYS, errno, "pipe");
-		fcntl(k.pipes[i][0], F_SETPIPE_SZ, PIPE_BYTES);
+		fcntl(k.pipes[i][0], F_SETFL, O_NONBLOCK);
 	}
 	return 0;
 }
@@ -546,7 +564,7 @@ static int start(struct err *e)
 		                   { -1, -1, -1, -1 },
 		                   k.plan.backtrace };
 
-	k.dir_fd = open(k.plan.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	k.dir_fd = openat(AT_FDCWD, k.plan.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (k.dir_fd < 0)
 		return err_set(e, ERR_SYS, errno, "%s", k.plan.dir);
 	for (int i = 0; i < KS_COUNT; i++) {
@@ -631,7 +649,7 @@ static ssize_t receive(int *fd)
 		struct cmsghdr head;
 		char room[CMSG_SPACE(sizeof(int))];
 	} control;
-	struct iovec iov = { k.order, sizeof(k.order) };
+	struct iovec iov = { order, sizeof(order) };
 	struct msghdr m = { .msg_iov = &iov,
 		            .msg_iovlen = 1,
 		            .msg_control = &control,
@@ -652,10 +670,14 @@ static void on_orders(struct loop_io *io, unsigned got)
 
 	(void)got;
 	while (!k.finished && (n = receive(&fd)) > 0) {
-		uint8_t *p = k.order + 1;
+		uint8_t *p = order + 1;
 		size_t len = (size_t)n - 1;
 
-		switch ((enum keeper_order)k.order[0]) {
+		if (k.phase == KP_WAITING && order[0] != KO_PLAN && order[0] != KO_STATE) {
+			close_fd(&fd); /* it came too late for the step before */
+			continue;
+		}
+		switch ((enum keeper_order)order[0]) {
 		case KO_PLAN:
 			order_plan(fd, p, len);
 			break;
@@ -715,24 +737,51 @@ static void warm_up(void)
 	}
 }
 
-int keeper_main(void)
+/* As it is before a step; -1: it could not take one. */
+static int begin(struct err *e)
 {
-	struct err e = ERR_INIT;
-
-	protect();
 	k.stdin_fd = k.dir_fd = -1;
 	for (int i = 0; i < KS_COUNT; i++)
 		k.spool[i].pipe_fd = k.spool[i].file_fd = -1;
 	receipt_init(&k.rc);
 	buf_init(&k.stdin_wait, STDIN_BUFFER);
 	lines_init(&k.lines, LIMIT_EVENT_LINE);
+	return make_pipes(e);
+}
+
+/* Nothing stays of the step: no descriptor, no timer, no byte of its plan. */
+static void end(void)
+{
+	loop_timer_stop(&k.timeout);
+	loop_timer_stop(&k.kill);
+	loop_timer_stop(&k.linger);
+	loop_timer_stop(&k.leftover);
+	loop_timer_stop(&k.hard);
+	close_stdin();
+	for (int i = 0; i < KS_COUNT; i++)
+		spool_close(&k.spool[i]);
+	close_fd(&k.dir_fd);
+	keeper_plan_release(&k.plan);
+	buf_release(&k.stdin_wait);
+	lines_release(&k.lines);
+	k = (struct keeper){ .loop = k.loop,
+		             .orders = k.orders,
+		             .lifeline = k.lifeline,
+		             .on_chld = k.on_chld };
+}
+
+int keeper_main(void)
+{
+	struct err e = ERR_INIT;
+
+	protect();
 	fcntl(KEEPER_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(KEEPER_LIFELINE_FD, F_SETFD, FD_CLOEXEC);
 	k.loop = loop_new(&e);
 	if (!k.loop || loop_signal_start(k.loop, &k.on_chld, SIGCHLD, on_child, &e) < 0 ||
 	    loop_io_start(k.loop, &k.lifeline, KEEPER_LIFELINE_FD, LOOP_IN, on_lifeline, &e) < 0 ||
 	    loop_io_start(k.loop, &k.orders, KEEPER_FD, LOOP_IN, on_orders, &e) < 0 ||
-	    make_pipes(&e) < 0) {
+	    begin(&e) < 0) {
 		log_error("keeper: %s", e.msg);
 		return 111;
 	}
@@ -745,6 +794,16 @@ int keeper_main(void)
 		}
 		if (k.told_changed && !k.finished)
 			tell();
+		if (k.again) {
+			/* Who waits for the step goes first: the worker may have been woken on
+			 * this processor. */
+			sched_yield();
+			end();
+			if (begin(&e) < 0) {
+				log_error("keeper: %s", e.msg);
+				return 111;
+			}
+		}
 	}
 	return 0;
 }

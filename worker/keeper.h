@@ -3,7 +3,8 @@
  * keeper - one process per step, which outlives the worker.
  *
  * The keeper owns the step's pipes, spools, running digests, deadline and end; it
- * writes the signed record and exits.  It talks to whatever worker holds the other
+ * writes the signed record and exits, or waits for the plan of another step: after one that
+ * ended by itself and left nothing, nothing of it is left in the keeper either.  It talks to whatever worker holds the other
  * end of its SOCK_SEQPACKET socket (a duplicate waits at the supervisor, so that a
  * new worker can take it over).  Messages are datagrams: a half-written one cannot
  * exist.  The keeper never waits for the worker: what cannot be sent is dropped,
@@ -47,7 +48,7 @@ struct keeper_state {
 	uint8_t type;         /* 'S' */
 	uint8_t phase;        /* enum keeper_phase; KP_FINISHED: the record is there */
 	uint8_t stdin_closed; /* nobody reads stdin any more */
-	uint8_t pad;
+	uint8_t again; /* with KP_FINISHED: it waits for another plan */
 	int32_t pid;            /* the step's leader, 0 before it runs */
 	uint64_t stdin_have;    /* stdin bytes accepted, the next offset wanted */
 	uint64_t stdin_room;    /* bytes the keeper will buffer beyond that */

@@ -439,7 +439,7 @@ static void on_close_deadline(struct loop_timer *t)
 	s->leftovers = s->n_running;
 	s->n_running = 0;
 	store_name(s, name, sizeof(name));
-	worker_flush_forgotten(s->w);
+	spare_drop(s->w); /* the sweep would end them as well */
 	store_send(s->w->store_fd, STORE_DEL, name, NULL, 0, -1, NULL);
 	store_send(s->w->store_fd, STORE_SWEEP, NULL, NULL, 0, -1, NULL);
 	step_free_all(s);

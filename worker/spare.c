@@ -3,11 +3,14 @@
 #include "worker/spare.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "protocol/base/cleanup.h"
+#include "worker/keeper.h"
 #include "worker/self.h"
 #include "worker/store.h"
 #include "worker/supervisor.h"
@@ -39,56 +42,95 @@ pid_t keeper_spawn(int self_fd, int lifeline_fd, const char *sandbox_id, int *fd
 	return pid;
 }
 
-/* One that has died has closed its end. */
-static bool is_waiting(const struct spare *s)
+int keeper_store(struct worker *w, struct keeper_ref *k, const char *what, struct err *e)
 {
-	char nothing;
+	char name[32];
 
-	return s->pid && recv(s->fd, &nothing, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+	snprintf(name, sizeof(name), "keeper/%d", (int)k->pid);
+	if (store_send(w->store_fd, STORE_PUT, name, what, strlen(what) + 1,
+	               k->stored ? -1 : k->fd, e) < 0)
+		return -1;
+	k->stored = true;
+	return 0;
 }
 
-static void forget(struct spare *s)
+void keeper_forget(struct worker *w, pid_t pid)
 {
-	if (s->pid)
-		close_fd(&s->fd);
-	s->pid = 0;
+	char name[32];
+
+	snprintf(name, sizeof(name), "keeper/%d", (int)pid);
+	store_send(w->store_fd, STORE_DEL, name, NULL, 0, -1, NULL);
 }
 
-pid_t spare_take(struct worker *w, int *fd, struct err *e)
+void keeper_drop(struct worker *w, struct keeper_ref *k)
 {
-	pid_t pid;
+	close_fd(&k->fd);
+	if (k->stored)
+		keeper_forget(w, k->pid);
+	k->stored = false;
+}
 
-	if (!w->spare.pid && w->spare.asked)
+/* One that has died has closed its end.  What it still had to say was for the step before. */
+static bool is_waiting(int fd)
+{
+	struct keeper_state late;
+	ssize_t n;
+
+	do
+		n = recv(fd, &late, sizeof(late), MSG_DONTWAIT);
+	while (n > 0);
+	return n < 0 && errno == EAGAIN;
+}
+
+void spare_give(struct worker *w, struct keeper_ref *k)
+{
+	struct spare *s = &w->spare;
+
+	if (s->n == SPARE_MAX || !w->sessions)
+		keeper_drop(w, k);
+	else
+		s->idle[s->n++] = *k;
+}
+
+int spare_take(struct worker *w, struct keeper_ref *ret, struct err *e)
+{
+	struct spare *s = &w->spare;
+
+	if (!s->n && s->asked)
 		worker_read_store(w); /* it may be here already */
-	if (!is_waiting(&w->spare)) {
-		forget(&w->spare);
-		return keeper_spawn(w->self_fd, WORKER_LIFELINE_FD, w->o->sandbox_id, fd, e);
+	while (s->n) {
+		*ret = s->idle[--s->n];
+		if (is_waiting(ret->fd))
+			return 0;
+		keeper_drop(w, ret);
 	}
-	pid = w->spare.pid;
-	*fd = take_fd(&w->spare.fd);
-	w->spare.pid = 0;
-	return pid;
+	ret->stored = false;
+	ret->pid = keeper_spawn(w->self_fd, WORKER_LIFELINE_FD, w->o->sandbox_id, &ret->fd, e);
+	return ret->pid < 0 ? -1 : 0;
 }
 
 void spare_refill(struct worker *w)
 {
-	if (!w->spare.pid && !w->spare.asked && !w->draining)
+	if (!w->spare.n && !w->spare.asked && !w->draining)
 		w->spare.asked =
 			store_send(w->store_fd, STORE_SPARE, NULL, NULL, 0, -1, NULL) == 0;
 }
 
 void spare_drop(struct worker *w)
 {
-	forget(&w->spare);
+	while (w->spare.n)
+		keeper_drop(w, &w->spare.idle[--w->spare.n]);
 }
 
 void spare_arrived(struct worker *w, struct store_message *m)
 {
+	struct keeper_ref k;
+
 	w->spare.asked = false;
-	forget(&w->spare);
 	/* It came too late: not taken, it ends. */
 	if (!w->sessions || m->fd < 0 || !m->len || m->data[m->len - 1] != 0)
 		return;
-	w->spare.pid = (pid_t)strtol((const char *)m->data, NULL, 10);
-	w->spare.fd = take_fd(&m->fd);
+	k = (struct keeper_ref){ (pid_t)strtol((const char *)m->data, NULL, 10), take_fd(&m->fd),
+		                 false };
+	spare_give(w, &k);
 }

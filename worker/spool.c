@@ -13,6 +13,9 @@
 #define PIECE      (128 * 1024)
 #define ROUND_MAX  8 /* pieces a pass: other pipes and the deadline get their turn */
 #define PUNCH_STEP (1024 * 1024)
+#define PIPE_DEFAULT (64 * 1024)
+/* Of one that was full: few are, and to make one this large takes longer than to make a pipe. */
+#define PIPE_BYTES (1024 * 1024)
 
 static void on_readable(struct loop_io *io, unsigned got);
 
@@ -66,6 +69,10 @@ static void on_readable(struct loop_io *io, unsigned got)
 			break;
 		}
 		take(s, piece, (size_t)n);
+		if (n >= PIPE_DEFAULT && !s->grown) {
+			s->grown = true;
+			fcntl(s->pipe_fd, F_SETPIPE_SZ, PIPE_BYTES);
+		}
 		if (n < 4096) /* the pipe is drained: another read would only say EAGAIN */
 			break;
 	}
@@ -83,7 +90,6 @@ int spool_open(struct spool *s, struct loop *l, int dir_fd, const char *name, in
 	s->file_fd = -1;
 	s->quota = quota;
 	hash_init(&s->hash);
-	fs_nonblock(pipe_fd, true);
 	return loop_io_start(l, &s->io, pipe_fd, LOOP_IN, on_readable, e);
 }
 

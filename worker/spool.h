@@ -18,14 +18,14 @@ struct spool {
 	int pipe_fd, file_fd; /* file_fd -1: no byte came yet */
 	uint64_t len, acked, punched, quota, told; /* told: the owner's */
 	struct hash hash;
-	bool eof;
+	bool eof, grown;
 	struct err error; /* code 0: none; after an error the pipe is read and dropped */
 	void (*on_bytes)(struct spool *s, const uint8_t *p, size_t n); /* may be NULL */
 	void (*on_change)(struct spool *s);                            /* grew, ended or failed */
 	void *user;
 };
 
-/* Takes pipe_fd; borrows dir_fd and name.  Starts reading; the file (0600) is made when the first
+/* Takes pipe_fd, which does not block; borrows dir_fd and name.  Starts reading; the file (0600) is made when the first
  * byte comes: most steps leave two of their three streams empty. */
 int spool_open(struct spool *s, struct loop *l, int dir_fd, const char *name, int pipe_fd,
                uint64_t quota, struct err *e);

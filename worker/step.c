@@ -537,30 +537,30 @@ void step_release(struct session *s, const json *params, struct reply *r)
 /* ---- recovery: what a worker finds that starts ---- */
 
 static struct kept {
-	char name[STORE_NAME_MAX + 1];
+	char what[LIVE_NAME_MAX]; /* of which step it is the keeper */
 	int fd;
 	pid_t pid;
 } kept[STORE_KEEPERS_MAX];
 static int n_kept;
 
-void step_keep_socket(const char *name, int fd, pid_t pid)
+void step_keep_socket(pid_t pid, const char *what, size_t n, int fd)
 {
-	if (n_kept >= STORE_KEEPERS_MAX || strlen(name) > STORE_NAME_MAX) {
+	if (n_kept >= STORE_KEEPERS_MAX || !n || n > LIVE_NAME_MAX || what[n - 1]) {
 		close(fd);
 		return;
 	}
-	strcpy(kept[n_kept].name, name); /* lint-ok: length checked above */
+	memcpy(kept[n_kept].what, what, n);
 	kept[n_kept].pid = pid;
 	kept[n_kept++].fd = fd;
 }
 
 static int take_kept(const struct step *st, pid_t *pid)
 {
-	char name[STORE_NAME_MAX + 1];
+	char what[LIVE_NAME_MAX];
 
-	snprintf(name, sizeof(name), "keeper/%s/%s/%d", st->s->id, st->id, st->attempt);
+	live_name(st, what);
 	for (int i = 0; i < n_kept; i++)
-		if (strcmp(kept[i].name, name) == 0) {
+		if (strcmp(kept[i].what, what) == 0) {
 			*pid = kept[i].pid;
 			return take_fd(&kept[i].fd);
 		}
@@ -577,12 +577,11 @@ void step_drop_sockets(struct worker *w)
 		if (one->fd < 0)
 			continue;
 		close_fd(&one->fd);
-		worker_forget(w, one->name);
+		keeper_forget(w, one->pid);
 		any = true;
 	}
 	if (!any)
 		return;
-	worker_flush_forgotten(w);
 	store_send(w->store_fd, STORE_SWEEP, NULL, NULL, 0, -1, NULL);
 }
 

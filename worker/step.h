@@ -86,6 +86,8 @@ extern const char *const step_stream_names[KS_COUNT]; /* and those of the spools
 struct step *step_lookup(struct session *s, const char *id, int attempt);
 struct live *live_new(struct step *st, struct err *e);
 void live_free(struct step *st);
+#define LIVE_NAME_MAX (LIMIT_RUN_ID + LIMIT_STEP_ID + 16) /* "SESSION/STEP/ATTEMPT" */
+void live_name(const struct step *st, char ret[LIVE_NAME_MAX]);
 int live_start(struct step *st, const json *params, struct err *e); /* gives it to a keeper */
 int live_adopt(struct step *st, int keeper_fd, pid_t keeper_pid, struct err *e);
 int live_load_record(struct step *st, struct err *e);
@@ -108,7 +110,7 @@ void step_answer(struct step *st);
 bool step_events_pump(struct step *st); /* false: no room in the journal, more to come */
 
 /* A keeper's socket that the store gave back: name "keeper/SESSION/STEP/N". */
-void step_keep_socket(const char *name, int fd, pid_t pid);
+void step_keep_socket(pid_t pid, const char *what, size_t n, int fd);
 /* Those that no step took, once all sessions have recovered: nobody needs these keepers. */
 void step_drop_sockets(struct worker *w);
 

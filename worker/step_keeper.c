@@ -44,9 +44,9 @@ static int open_spools(struct live *l, struct err *e)
 
 /* ---- the keeper ---- */
 
-static void store_name(const struct step *st, char *out, size_t size)
+void live_name(const struct step *st, char ret[LIVE_NAME_MAX])
 {
-	snprintf(out, size, "keeper/%s/%s/%d", st->s->id, st->id, st->attempt);
+	snprintf(ret, LIVE_NAME_MAX, "%s/%s/%d", st->s->id, st->id, st->attempt);
 }
 
 static int plan_print(struct step *st, const json *params, struct buf *out, struct err *e)
@@ -135,19 +135,17 @@ static int watch(struct step *st, struct err *e)
 
 int live_start(struct step *st, const json *params, struct err *e)
 {
-	char name[STORE_NAME_MAX + 1], pid_text[16];
-	pid_t pid = spare_take(st->s->w, &st->live->keeper_fd, e);
+	struct keeper_ref k;
+	char what[LIVE_NAME_MAX];
 
-	if (pid < 0)
+	if (spare_take(st->s->w, &k, e) < 0)
 		return -1;
-	st->live->keeper_pid = pid;
+	st->live->keeper_pid = k.pid;
+	st->live->keeper_fd = k.fd;
 	/* In the store before it has anything to do: if we die now, it is found or it was
 	 * never told. */
-	store_name(st, name, sizeof(name));
-	worker_flush_forgotten(st->s->w); /* it may be an entry of that name */
-	snprintf(pid_text, sizeof(pid_text), "%d", (int)pid);
-	if (store_send(st->s->w->store_fd, STORE_PUT, name, pid_text, strlen(pid_text) + 1,
-	               st->live->keeper_fd, e) < 0)
+	live_name(st, what);
+	if (keeper_store(st->s->w, &k, what, e) < 0)
 		return -1;
 	if (send_plan(st, params, e) < 0)
 		return -1;
@@ -290,12 +288,14 @@ static void note_start(struct step *st, int pid)
 
 void live_drop_keeper(struct step *st)
 {
-	char name[STORE_NAME_MAX + 1];
+	struct live *l = st->live;
+	struct keeper_ref k = { l->keeper_pid, take_fd(&l->keeper_fd), true };
 
-	loop_io_stop(&st->live->io);
-	close_fd(&st->live->keeper_fd);
-	store_name(st, name, sizeof(name));
-	worker_forget(st->s->w, name);
+	loop_io_stop(&l->io);
+	if (l->ks.phase == KP_FINISHED && l->ks.again)
+		spare_give(st->s->w, &k);
+	else
+		keeper_drop(st->s->w, &k);
 }
 
 void live_remove_files(struct live *l)
@@ -313,6 +313,7 @@ static void finished(struct step *st)
 	struct err e = ERR_INIT;
 
 	live_drop_keeper(st);
+	spare_refill(st->s->w);
 	if (live_load_record(st, &e) < 0) {
 		char why[400];
 
@@ -341,7 +342,6 @@ static void on_state(struct step *st, const struct keeper_state *ks)
 		log_error("step %s: %s", st->id, e.msg);
 	if (ks->phase >= KP_RUNNING && ks->pid)
 		note_start(st, ks->pid);
-	spare_refill(st->s->w);
 	if (ks->phase == KP_FINISHED)
 		return;
 	if (ks->phase == KP_RUNNING || ks->phase == KP_DRAINING)

@@ -16,14 +16,13 @@
 
 #include "protocol/base/err.h"
 #include "protocol/limits.h"
+#include "worker/spare.h"
 
 #define STORE_MESSAGE_MAX (160 * 1024)
 #define STORE_NAME_MAX    200
-/* Bytes of names of entries that are needed no more; the supervisor has not heard of them yet. */
-#define STORE_FORGOTTEN_MAX 4096
-/* "keeper/SESSION/STEP/N": of all steps that run, and of those that have just ended. */
-#define STORE_KEEPERS_MAX \
-	(LIMIT_SESSIONS * LIMIT_STEPS_RUNNING + STORE_FORGOTTEN_MAX / (int)sizeof("keeper/a/b/1"))
+/* "keeper/PID", "SESSION/STEP/N", its socket: of all steps that run, and of keepers that wait for
+ * another, under the last one that they had. */
+#define STORE_KEEPERS_MAX (LIMIT_SESSIONS * LIMIT_STEPS_RUNNING + SPARE_MAX)
 #define STORE_ENTRIES_MAX (LIMIT_SESSIONS + STORE_KEEPERS_MAX + 1) /* one for SCRATCH_ENTRY */
 
 #define SCRATCH_ENTRY "scratch" /* what was there before the first session: scratch.h */
@@ -31,7 +30,7 @@
 enum store_type {
 	STORE_PUT = 'P', /* name NUL, bytes; with or without a descriptor; replaces (a put without a
 				 * descriptor keeps the one that is there) */
-	STORE_DEL = 'D', /* name NUL; with "session/ID" go all "keeper/ID/..." */
+	STORE_DEL = 'D', /* name NUL; with "session/ID" go the keepers whose bytes begin with "ID/" */
 	STORE_END = 'E', /* supervisor: that was all */
 	STORE_LEASE = 'L', /* u32 ms: end everything unless renewed in time; 0: no lease */
 	STORE_BEAT = 'B',  /* the worker lives */

@@ -92,6 +92,12 @@ static void entry_unlink(struct entry **at)
 	sup.n_entries--;
 }
 
+/* 0: it is no keeper's. */
+static pid_t keeper_pid(const struct entry *n)
+{
+	return strncmp(n->name, "keeper/", 7) == 0 ? (pid_t)strtol(n->name + 7, NULL, 10) : 0;
+}
+
 /* A keeper that runs on when its session has ended is nobody's: the next sweep ends it. */
 static void entry_delete(const char *name)
 {
@@ -103,9 +109,9 @@ static void entry_delete(const char *name)
 		entry_unlink(at);
 	if (strncmp(name, "session/", 8) != 0)
 		return;
-	n = (size_t)snprintf(keepers, sizeof(keepers), "keeper/%s/", name + 8);
+	n = (size_t)snprintf(keepers, sizeof(keepers), "%s/", name + 8);
 	for (at = &sup.entries; *at;)
-		if (strncmp((*at)->name, keepers, n) == 0)
+		if (keeper_pid(*at) && (*at)->len > n && memcmp((*at)->data, keepers, n) == 0)
 			entry_unlink(at);
 		else
 			at = &(*at)->next;
@@ -178,9 +184,9 @@ static void sweep(void)
 	if (sup.spare > 0)
 		keep[n++] = sup.spare;
 	for (struct entry *k = sup.entries; k; k = k->next)
-		if (strncmp(k->name, "keeper/", 7) == 0)
-			keep[n++] = (pid_t)strtol((const char *)k->data, NULL, 10);
-	tree_end(0, keep, n, END_MS);
+		if (keeper_pid(k))
+			keep[n++] = keeper_pid(k);
+	tree_end(0, keep, n, END_MS, NULL);
 }
 
 /* The worker has a keeper started by us while it goes on; it takes the socket from there. */
@@ -408,7 +414,7 @@ static void finish(void)
 {
 	struct err e = ERR_INIT;
 
-	if (tree_end(0, NULL, 0, END_MS) < 0)
+	if (tree_end(0, NULL, 0, END_MS, NULL) < 0)
 		log_error("some processes could not be ended");
 	listen_unlink(sup.o->listen);
 	if (fs_remove_tree(AT_FDCWD, sup.o->root, &e) < 0 && sup.made_root)

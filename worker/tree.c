@@ -317,6 +317,7 @@ struct ending {
 	struct pids before;	/* the walk before, sorted */
 	pid_t self, pgid;
 	int ended;
+	struct rusage *used;
 	long nap_us;
 	uint64_t until_ns;
 };
@@ -336,13 +337,16 @@ static void count_dead(struct ending *end, pid_t pid, int status)
 /* Returns false when no child is left at all. */
 static bool reap_all(struct ending *end)
 {
+	struct rusage one;
 	int status;
 	pid_t pid = 1;
 
 	for (int i = 0; i < REAP_AT_ONCE && pid > 0; i++) {
-		pid = waitpid(-1, &status, WNOHANG);
-		if (pid > 0)
+		pid = wait4(-1, &status, WNOHANG, &one);
+		if (pid > 0) {
 			count_dead(end, pid, status);
+			tree_count(end->used, &one);
+		}
 	}
 	return pid >= 0 || errno != ECHILD;
 }
@@ -430,12 +434,35 @@ static bool round_of_found(struct ending *end)
 	return true;
 }
 
-int tree_end(pid_t pgid, const pid_t *keep, size_t n_keep, int deadline_ms)
+static void add_time(struct timeval *to, const struct timeval *t)
+{
+	to->tv_sec += t->tv_sec;
+	to->tv_usec += t->tv_usec;
+	if (to->tv_usec >= 1000000) {
+		to->tv_sec++;
+		to->tv_usec -= 1000000;
+	}
+}
+
+void tree_count(struct rusage *used, const struct rusage *one)
+{
+	if (!used)
+		return;
+	add_time(&used->ru_utime, &one->ru_utime);
+	add_time(&used->ru_stime, &one->ru_stime);
+	used->ru_inblock += one->ru_inblock;
+	used->ru_oublock += one->ru_oublock;
+	if (one->ru_maxrss > used->ru_maxrss)
+		used->ru_maxrss = one->ru_maxrss;
+}
+
+int tree_end(pid_t pgid, const pid_t *keep, size_t n_keep, int deadline_ms, struct rusage *used)
 {
 	struct ending end = {
 		.now = { .keep = keep, .n_keep = n_keep },
 		.self = getpid(),
 		.pgid = pgid,
+		.used = used,
 		.nap_us = FIRST_NAP_US,
 		.until_ns = now_ns() + (uint64_t)(deadline_ms > 0 ? deadline_ms : 0) * 1000000,
 	};

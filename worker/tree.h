@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 bool tree_can_see(void);
@@ -22,8 +23,10 @@ int tree_signal(pid_t root, pid_t pgid, int sig);
 /* SIGKILL to every descendant of the calling process (a subreaper) and to pgid until
  * none is left: stops what it finds first, so that a fork bomb cannot outrun it.
  * Reaps what becomes a zombie child, except keep[] pids, which are neither killed nor
- * descended into.  Gives up after deadline_ms.  Returns how many it ended, or -1 if
- * some remain. */
-int tree_end(pid_t pgid, const pid_t *keep, size_t n_keep, int deadline_ms);
+ * descended into.  Gives up after deadline_ms.  What they used is added to *used (NULL:
+ * nobody asks).  Returns how many it ended, or -1 if some remain. */
+int tree_end(pid_t pgid, const pid_t *keep, size_t n_keep, int deadline_ms, struct rusage *used);
+/* Adds what one reaped child used: times and blocks as sums, max_rss as the largest. */
+void tree_count(struct rusage *used, const struct rusage *one);
 
 #endif

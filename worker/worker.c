@@ -24,7 +24,6 @@
 #include "worker/ws.h"
 
 #define BEAT_MS 2000
-#define FORGET_MS    20
 #define QUIT_MS 500 /* how long a client may take to hear that it is over */
 
 struct running {
@@ -97,32 +96,6 @@ void worker_drain(struct worker *w)
 }
 
 /* ---- supervisor ---- */
-
-void worker_flush_forgotten(struct worker *w)
-{
-	const char *name = (const char *)buf_data(&w->forgotten);
-	const char *end = name + buf_len(&w->forgotten);
-
-	for (; name < end; name += strlen(name) + 1)
-		store_send(w->store_fd, STORE_DEL, name, NULL, 0, -1, NULL);
-	buf_reset(&w->forgotten);
-	loop_timer_stop(&w->forget);
-}
-
-static void on_forget(struct loop_timer *t)
-{
-	worker_flush_forgotten((struct worker *)((char *)t - offsetof(struct worker, forget)));
-}
-
-void worker_forget(struct worker *w, const char *name)
-{
-	if (buf_put(&w->forgotten, name, strlen(name) + 1, NULL) < 0) { /* it is full */
-		worker_flush_forgotten(w);
-		buf_put(&w->forgotten, name, strlen(name) + 1, NULL);
-	}
-	if (!w->forget.loop)
-		loop_timer_start(w->loop, &w->forget, FORGET_MS, on_forget, NULL);
-}
 
 void worker_read_store(struct worker *w)
 {
@@ -204,8 +177,8 @@ static int restore(struct running *r, struct err *e)
 		if (m.type != STORE_PUT)
 			continue;
 		if (strncmp(m.name, "keeper/", 7) == 0 && m.fd >= 0)
-			step_keep_socket(m.name, take_fd(&m.fd),
-			                 (pid_t)strtol((const char *)m.data, NULL, 10));
+			step_keep_socket((pid_t)strtol(m.name + 7, NULL, 10),
+			                 (const char *)m.data, m.len, take_fd(&m.fd));
 		else if (strncmp(m.name, "session/", 8) == 0 &&
 		         session_restore(&r->w, m.data, m.len, &bad) < 0)
 			log_error("%s: %s", m.name, bad.msg);
@@ -233,7 +206,6 @@ static int set_up(struct running *r, struct worker_options *o, struct err *e)
 	r->w.o = o;
 	r->w.store_fd = WORKER_STORE_FD;
 	r->w.self_fd = WORKER_SELF_FD;
-	buf_init(&r->w.forgotten, STORE_FORGOTTEN_MAX);
 	buf_init(&r->w.scratch_known, SCRATCH_KNOWN_MAX);
 	r->w.started_ns = now_ns();
 	r->w.sealed = fcntl(WORKER_SELF_FD, F_GET_SEALS) > 0;

@@ -50,8 +50,6 @@ struct worker {
 	int root_fd;			/* the root directory */
 	struct buf scratch_known;	/* what was in --scratch before the first session */
 	struct spare spare;
-	struct buf forgotten;		/* names of store entries that go soon, each NUL-ended */
-	struct loop_timer forget;
 };
 
 /* Role worker: serves until the supervisor ends it; returns the exit code. */
@@ -62,10 +60,6 @@ void worker_drain(struct worker *w);
 /* Everything is done: the supervisor ends us. */
 void worker_quit(struct worker *w);
 void worker_conn_gone(struct worker *w);	/* a connection has ended */
-/* An entry of the store is needed no more.  The supervisor hears of it a little later, together
- * with what it has to hear anyway: waking it for each would cost every short step. */
-void worker_forget(struct worker *w, const char *name);
-void worker_flush_forgotten(struct worker *w);
 void worker_read_store(struct worker *w); /* what the supervisor has to say by now */
 long worker_rss_kb(void);	/* -1 without /proc */
 

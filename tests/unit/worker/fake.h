@@ -107,16 +107,6 @@ void worker_conn_gone(struct worker *w)
 	(void)w;
 }
 
-void worker_forget(struct worker *w, const char *name)
-{
-	store_send(w->store_fd, STORE_DEL, name, NULL, 0, -1, NULL);
-}
-
-void worker_flush_forgotten(struct worker *w)
-{
-	(void)w;
-}
-
 /* A supervisor that never starts a spare keeper: each is started when it is needed. */
 void worker_read_store(struct worker *w)
 {
@@ -157,8 +147,7 @@ pid_t self_spawn(int self_fd, char *const argv[], const int *fds, int n_fds, str
 	for (int i = 0; i < KS_COUNT; i++)
 		k->spool[i] = -1;
 	k->sock = fcntl(fds[0], F_DUPFD_CLOEXEC, 3);
-	fake.n_keepers++;
-	return FAKE_PID;
+	return FAKE_PID + 1 + fake.n_keepers++;
 }
 
 /* --- the worker --- */
@@ -504,7 +493,7 @@ static inline void fake_restart(void)
 		struct fake_entry *n = &fake.entries[i];
 
 		if (strncmp(n->name, "keeper/", 7) == 0 && n->fd >= 0)
-			step_keep_socket(n->name, fcntl(n->fd, F_DUPFD_CLOEXEC, 3), FAKE_PID);
+			step_keep_socket((pid_t)strtol(n->name + 7, NULL, 10), n->data, n->len, fcntl(n->fd, F_DUPFD_CLOEXEC, 3));
 		else if (strncmp(n->name, "session/", 8) == 0)
 			session_restore(&fake.w, n->data, n->len, NULL);
 	}

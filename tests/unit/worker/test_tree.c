@@ -79,7 +79,7 @@ TEST(all_descendants_are_listed_whatever_session_they_moved_to)
 	for (int i = 1; i < 5; i++)
 		assert_true(pids[i] > 0 && pids[i] != pid);
 	assert_int_equal(tree_list(pid, pids, 2), 4); /* more than there is room for */
-	assert_int_equal(tree_end(pid, NULL, 0, END_MS), 5);
+	assert_int_equal(tree_end(pid, NULL, 0, END_MS, NULL), 5);
 	nothing_left();
 }
 
@@ -92,7 +92,7 @@ TEST(a_double_fork_becomes_a_child_of_ours_and_is_found)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(tree_list(getpid(), &found, 1), 1);
 	assert_true(found > 0 && found != pid);
-	assert_int_equal(tree_end(pid, NULL, 0, END_MS), 1);
+	assert_int_equal(tree_end(pid, NULL, 0, END_MS, NULL), 1);
 	assert_true(is_gone(found));
 	nothing_left();
 }
@@ -104,7 +104,7 @@ TEST(zombies_are_not_among_the_living)
 
 	assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
 	assert_int_equal(living(), 0);
-	assert_int_equal(tree_end(0, NULL, 0, END_MS), 0);
+	assert_int_equal(tree_end(0, NULL, 0, END_MS, NULL), 0);
 	nothing_left();
 }
 
@@ -135,7 +135,7 @@ TEST(a_signal_reaches_everybody_once)
 	}
 	assert_string_equal(buf_cstr(&b, NULL), "1\n1\n1\n1\n");
 	buf_release(&b);
-	tree_end(pid, NULL, 0, END_MS);
+	tree_end(pid, NULL, 0, END_MS, NULL);
 	nothing_left();
 }
 
@@ -153,7 +153,7 @@ TEST(a_group_without_a_member_of_ours_gets_nothing)
 TEST(nobody_is_no_error)
 {
 	assert_int_equal(tree_signal(getpid(), 0, SIGTERM), 0);
-	assert_int_equal(tree_end(0, NULL, 0, END_MS), 0);
+	assert_int_equal(tree_end(0, NULL, 0, END_MS, NULL), 0);
 	nothing_left();
 }
 
@@ -162,7 +162,7 @@ TEST(who_ignores_term_and_who_is_stopped_are_ended_too)
 	pid_t pid = start(2, "trap '' TERM HUP INT; (kill -STOP $(sh -c 'echo $PPID')) &"
 	                     "echo >&3; echo >&3; while :; do sleep 1000; done");
 
-	assert_true(tree_end(pid, NULL, 0, END_MS) >= 2);
+	assert_true(tree_end(pid, NULL, 0, END_MS, NULL) >= 2);
 	assert_true(is_gone(pid));
 	nothing_left();
 }
@@ -174,7 +174,7 @@ TEST(a_fork_bomb_does_not_outrun_the_end)
 
 	while (living() < 100 && now_ns() - from < 5000000000ULL)
 		usleep(1000);
-	assert_true(tree_end(pid, NULL, 0, END_MS) >= 100);
+	assert_true(tree_end(pid, NULL, 0, END_MS, NULL) >= 100);
 	nothing_left();
 }
 
@@ -185,14 +185,14 @@ TEST(the_kept_and_what_is_below_them_are_left_alone)
 	siginfo_t info;
 
 	assert_int_equal(living(), 4);
-	assert_int_equal(tree_end(0, &kept, 1, END_MS), 2);
+	assert_int_equal(tree_end(0, &kept, 1, END_MS, NULL), 2);
 	assert_true(is_gone(other));
 	assert_int_equal(kill(kept, 0), 0);
 	assert_int_equal(living(), 2);
 	/* A kept one that has ended is left for its owner to reap. */
 	kill(kept, SIGKILL);
 	assert_int_equal(waitid(P_PID, (id_t)kept, &info, WEXITED | WNOWAIT), 0);
-	assert_int_equal(tree_end(0, &kept, 1, END_MS), 1);
+	assert_int_equal(tree_end(0, &kept, 1, END_MS, NULL), 1);
 	assert_int_equal(waitpid(kept, NULL, 0), kept);
 	nothing_left();
 }
@@ -201,12 +201,12 @@ TEST(after_the_deadline_it_gives_up_and_says_so)
 {
 	pid_t pid = start(1, "echo >&3; exec sleep 1000");
 	uint64_t from = now_ns();
-	int got = tree_end(pid, NULL, 0, 0);
+	int got = tree_end(pid, NULL, 0, 0, NULL);
 
 	/* One round is always made; whether its dead can be reaped at once is chance. */
 	assert_true(got == -1 || got == 1);
 	assert_true(now_ns() - from < 2000000000ULL);
-	tree_end(pid, NULL, 0, END_MS);
+	tree_end(pid, NULL, 0, END_MS, NULL);
 	nothing_left();
 }
 
