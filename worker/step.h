@@ -37,6 +37,7 @@ struct live {
 	struct conn *conn;   /* where the streams are bound */
 	struct reply *reply; /* step.execute, to be answered at the end */
 	struct lines lines;
+	uint64_t events_acked; /* the keeper may drop descriptor 3 up to here */
 	bool events_done;
 	char *receipt; /* text; NULL when lost */
 	char hmac[SHA256_HEX];
@@ -98,7 +99,8 @@ bool live_pump(struct step *st); /* one frame a stream; true if something moved 
 void live_watch(struct step *st);
 void live_cancel(struct step *st, int grace_ms, const char *why);
 void live_ask_state(struct live *l); /* the keeper answers with its state */
-void live_ack(struct live *l, enum keeper_stream stream, uint64_t offset);
+/* false: it was not told, because it is gone or does not listen now. */
+bool live_ack(struct live *l, enum keeper_stream stream, uint64_t offset);
 void live_grant_stdin(struct step *st); /* as much as the keeper has room for */
 void live_drop_keeper(struct step *st); /* it has ended */
 void live_remove_files(struct live *l); /* the client has everything: the record stays */
@@ -107,7 +109,8 @@ ssize_t live_read_artifacts(struct live *l, uint64_t at, uint8_t *p, size_t n, s
 void step_end(struct step *st); /* record is loaded or the step lost: events, reply */
 void step_lose(struct step *st, const char *why);
 void step_answer(struct step *st);
-bool step_events_pump(struct step *st); /* false: no room in the journal, more to come */
+/* As far as the journal has room; what is in it the keeper may drop.  false: more to come. */
+bool step_events_pump(struct step *st);
 
 /* A keeper's socket that the store gave back: name "keeper/SESSION/STEP/N". */
 void step_keep_socket(pid_t pid, const char *what, size_t n, int fd);

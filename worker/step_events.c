@@ -132,7 +132,17 @@ static void finish(struct step *st)
 		put_warning(st, 0, "dropped", "events beyond the journal's bound", 33, NULL);
 }
 
-bool step_events_pump(struct step *st)
+/* Another worker begins behind the last line that is in the journal: so the bytes of a line that is
+ * not whole must stay.  Those of one that is dropped for its length need not, and may be too many. */
+static void ack(struct live *l)
+{
+	uint64_t upto = l->lines.skipping ? l->lines.seen : l->lines.taken;
+
+	if (upto > l->events_acked && live_ack(l, KS_EVENTS, upto))
+		l->events_acked = upto;
+}
+
+static bool pump(struct step *st)
 {
 	struct live *l = st->live;
 	char piece[PIECE];
@@ -154,4 +164,12 @@ bool step_events_pump(struct step *st)
 	if (!l->events_done && st->state >= STEP_FINISHED)
 		finish(st);
 	return true;
+}
+
+bool step_events_pump(struct step *st)
+{
+	bool all = pump(st);
+
+	ack(st->live);
+	return all;
 }

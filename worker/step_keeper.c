@@ -198,13 +198,13 @@ void live_cancel(struct step *st, int grace_ms, const char *why)
 	(void)!send(st->live->keeper_fd, m, 5 + strlen(why) + 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-void live_ack(struct live *l, enum keeper_stream stream, uint64_t offset)
+bool live_ack(struct live *l, enum keeper_stream stream, uint64_t offset)
 {
 	uint8_t m[10] = { KO_ACK, (uint8_t)stream };
 
 	memcpy(m + 2, &offset, sizeof(offset));
-	if (l->keeper_fd >= 0)
-		(void)!send(l->keeper_fd, m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
+	return l->keeper_fd >= 0 &&
+	       send(l->keeper_fd, m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT) > 0;
 }
 
 /* ---- the record ---- */
@@ -333,7 +333,6 @@ static void finished(struct step *st)
 static void on_state(struct step *st, const struct keeper_state *ks)
 {
 	struct live *l = st->live;
-	uint64_t seen = l->lines.seen;
 	struct err e = ERR_INIT;
 
 	l->ks = *ks;
@@ -348,8 +347,6 @@ static void on_state(struct step *st, const struct keeper_state *ks)
 		st->state = ks->phase == KP_RUNNING ? STEP_RUNNING : STEP_DRAINING;
 	live_grant_stdin(st);
 	step_events_pump(st);
-	if (l->lines.seen != seen)
-		live_ack(l, KS_EVENTS, l->lines.seen);
 }
 
 static void on_keeper(struct loop_io *io, unsigned got)

@@ -367,6 +367,57 @@ TEST(acknowledged_output_is_told_to_the_keeper)
 	assert_int_equal(told_to_give_up(k, KS_STDOUT), 0);
 }
 
+TEST(a_line_of_descriptor_3_is_kept_until_it_is_whole_and_written_down)
+{
+	struct fake_conn *c = dial_and_open();
+	struct fake_keeper *k = execute(c, 2, "a", "");
+	char piece[2 * LIMIT_EVENT_LINE];
+
+	fake_keeper_print(k, KS_EVENTS, "{\"type\":\"event\",\"name\":\"one\"}\n{\"type\"", 37);
+	fake_keeper_tell(k, KP_RUNNING);
+	settle(c);
+	/* Another worker begins behind the last whole line. */
+	assert_int_equal(told_to_give_up(k, KS_EVENTS), 30);
+	fake_keeper_print(k, KS_EVENTS, ":\"event\",\"name\":\"two\"}\n", 23);
+	fake_keeper_tell(k, KP_RUNNING);
+	settle(c);
+	assert_int_equal(told_to_give_up(k, KS_EVENTS), 60);
+	/* One that is dropped for its length need not stay whole: there may be no room for it. */
+	memset(piece, 'x', sizeof(piece));
+	fake_keeper_print(k, KS_EVENTS, piece, sizeof(piece));
+	fake_keeper_tell(k, KP_RUNNING);
+	settle(c);
+	assert_int_equal(told_to_give_up(k, KS_EVENTS), 60 + sizeof(piece));
+}
+
+TEST(lines_that_waited_for_room_in_the_journal_are_given_up_when_they_are_in_it)
+{
+	struct fake_conn *c = dial_and_open();
+	struct fake_keeper *k = execute(c, 2, "a", STREAMS);
+	char lines[65536];
+	uint64_t told;
+
+	for (size_t i = 0; i < sizeof(lines); i += 2)
+		memcpy(lines + i, "x\n", 2);
+	for (int i = 0; i < 6; i++)
+		fake_keeper_print(k, KS_EVENTS, lines, sizeof(lines));
+	fake_keeper_tell(k, KP_RUNNING);
+	settle(c);
+	told = told_to_give_up(k, KS_EVENTS);
+	assert_in_range(told, 1, 6 * sizeof(lines) - 1);
+	while (told < 6 * sizeof(lines)) {
+		uint64_t last = fake.w.sessions->journal.last, more;
+		struct journal_cursor all = { last, fake.w.sessions->journal.size };
+
+		((struct conn *)c->carrier.user)->events = all;
+		say(c, "{\"jsonrpc\":\"2.0\",\"method\":\"event.ack\",\"params\":{\"wseq\":%d}}",
+		    (int)last);
+		more = told_to_give_up(k, KS_EVENTS);
+		assert_true(more > told);
+		told = more;
+	}
+}
+
 TEST(what_a_client_had_when_it_attached_is_kept_until_acknowledged)
 {
 	struct fake_conn *old = dial_and_open(), *c = dial();
@@ -984,6 +1035,8 @@ int main(void)
 		talk_test(every_event_that_the_worker_writes_is_in_the_table),
 		talk_test(output_goes_as_far_as_its_window_and_the_end_follows_the_last_byte),
 		talk_test(acknowledged_output_is_told_to_the_keeper),
+		talk_test(a_line_of_descriptor_3_is_kept_until_it_is_whole_and_written_down),
+		talk_test(lines_that_waited_for_room_in_the_journal_are_given_up_when_they_are_in_it),
 		talk_test(what_a_client_had_when_it_attached_is_kept_until_acknowledged),
 		talk_test(frames_that_break_a_streams_rules_close_with_4002),
 		talk_test(input_beyond_the_granted_window_closes_with_4002),
