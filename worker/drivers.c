@@ -92,6 +92,13 @@ static const struct driver *find(const char *name)
 	return NULL;
 }
 
+const char *drivers_name(const char *name)
+{
+	const struct driver *d = find(name);
+
+	return d ? d->name : "";
+}
+
 int drivers_check(const json *params, struct err *e)
 {
 	const char *name = NULL, *cwd = NULL;

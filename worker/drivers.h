@@ -9,6 +9,8 @@
 
 /* Elements of an open array: driver.list's rows; category NULL: all. */
 void drivers_list(const char *category, struct jw *w);
+/* A driver's name that stays; "" if there is none of that name. */
+const char *drivers_name(const char *name);
 /* Checks driver and config of step.execute's params: ERR_INVALID_PARAMS names what is wrong
  * and, for an unknown driver, those there are. */
 int drivers_check(const json *params, struct err *e);

@@ -186,7 +186,7 @@ static void m_session_left(struct conn *c, const json *params, struct reply *r)
 static void m_session_close(struct conn *c, const json *params, struct reply *r)
 {
 	(void)params;
-	session_close(c->session, r, "cancel");
+	session_close(c->session, r, "cancel", CLOSE_GRACE_MS);
 }
 
 /* ---- steps, packages ---- */
@@ -301,9 +301,15 @@ static void m_status_get(struct conn *c, const json *params, struct reply *r)
 
 static void m_worker_shutdown(struct conn *c, const json *params, struct reply *r)
 {
-	(void)params;
+	int64_t grace = CLOSE_GRACE_MS;
+	struct err e = ERR_INIT;
+
+	if (json_opt_int(params, "params", "grace_ms", 0, GRACE_MAX_MS, &grace, &e) < 0) {
+		reply_error(r, &e, NULL);
+		return;
+	}
 	reply_result(r, NULL, 0);
-	worker_drain(c->w);
+	worker_drain(c->w, (int)grace);
 }
 
 /* ---- notices ---- */

@@ -18,8 +18,9 @@
 /* places: absolute paths with ':' between them; one that is missing has nothing in it.  Appends the
  * path of each entry, NUL-ended.  ERR_LIMIT: over SCRATCH_KNOWN_MAX bytes. */
 int scratch_look(const char *places, struct buf *known, struct err *e);
-/* Removes every entry whose path is not among the n bytes of known, until until_ns (0: as long as it
- * takes).  false: there is more, to be called again.  What cannot be removed is logged at the end. */
+/* Removes every entry whose path is not among the n bytes of known, until until_ns (0: as long as
+ * it takes).  false: there is more, to be called again.  What cannot be removed is logged at the
+ * end. */
 bool scratch_empty(const char *places, const void *known, size_t n, uint64_t until_ns);
 
 #endif

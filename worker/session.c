@@ -18,7 +18,7 @@
 #include "worker/store.h"
 #include "worker/upload.h"
 
-#define CLOSE_MS 8000 /* how long steps may take to end when a session is closed */
+#define CLOSE_MS        7000 /* how long after their grace steps may take to end */
 #define REMOVE_PIECE_MS 50    /* of a removal; then others get their turn */
 #define REMOVE_MAX_MS   60000 /* what is still there then stays */
 
@@ -328,7 +328,7 @@ static void on_lease(struct loop_timer *t)
 	struct session *s = (struct session *)((char *)t - offsetof(struct session, lease));
 
 	log_warn("session %s: the lease lapsed", s->id);
-	session_close(s, NULL, "lease");
+	session_close(s, NULL, "lease", CLOSE_GRACE_MS);
 }
 
 /* With --leased the supervisor counts too: a stuck worker cannot outlive the lease.  That is at
@@ -416,9 +416,14 @@ static bool remove_some(struct session *s)
 	                      buf_len(&w->scratch_known), until_ns);
 }
 
+static struct session *closing_session(struct loop_timer *t)
+{
+	return (struct session *)((char *)t - offsetof(struct session, close_deadline));
+}
+
 static void on_remove(struct loop_timer *t)
 {
-	struct session *s = (struct session *)((char *)t - offsetof(struct session, close_deadline));
+	struct session *s = closing_session(t);
 
 	if (remove_some(s)) {
 		if (now_ns() < s->remove_until_ns) {
@@ -433,7 +438,7 @@ static void on_remove(struct loop_timer *t)
 /* Whoever could still write there ends first. */
 static void on_close_deadline(struct loop_timer *t)
 {
-	struct session *s = (struct session *)((char *)t - offsetof(struct session, close_deadline));
+	struct session *s = closing_session(t);
 	char name[STORE_NAME_MAX];
 
 	s->leftovers = s->n_running;
@@ -451,7 +456,7 @@ static void on_close_deadline(struct loop_timer *t)
 	on_remove(t);
 }
 
-void session_close(struct session *s, struct reply *r, const char *why)
+void session_close(struct session *s, struct reply *r, const char *why, int grace_ms)
 {
 	struct err gone = ERR_INIT;
 
@@ -463,11 +468,11 @@ void session_close(struct session *s, struct reply *r, const char *why)
 	s->closing = true;
 	s->close_reply = r;
 	loop_timer_stop(&s->lease);
-	step_cancel_all(s, GRACE_DEFAULT_MS / 5, why);
+	step_cancel_all(s, grace_ms, why);
 	/* Never from inside a step's callback: the last step ends in the loop, or the deadline
 	 * comes. */
-	loop_timer_start(s->w->loop, &s->close_deadline, s->n_running ? CLOSE_MS : 0,
-	                 on_close_deadline, NULL);
+	loop_timer_start(s->w->loop, &s->close_deadline,
+	                 s->n_running ? (uint64_t)grace_ms + CLOSE_MS : 0, on_close_deadline, NULL);
 }
 
 void session_step_ended(struct session *s)

@@ -24,6 +24,7 @@ struct upload;
 
 #define STEP_BUCKETS   1024
 #define NO_INPUTS_FILE "no-inputs.json"
+#define CLOSE_GRACE_MS (GRACE_DEFAULT_MS / 5) /* of steps when their session ends */
 
 struct session {
 	struct worker *w;
@@ -61,8 +62,8 @@ void session_recover_steps(struct session *s);
 void session_attach(struct session *s, struct conn *c);	/* evicts the driver before */
 void session_detach(struct session *s, struct conn *c);
 int session_renew(struct session *s, int64_t lease_ms, struct err *e);
-/* Ends its steps, removes its files; r is answered when that is done. */
-void session_close(struct session *s, struct reply *r, const char *why);
+/* Ends its steps, with that grace; removes its files; r is answered when that is done. */
+void session_close(struct session *s, struct reply *r, const char *why, int grace_ms);
 
 /* Something may be sent now: events, then streams, as windows and the carrier allow. */
 void session_pump(struct session *s);

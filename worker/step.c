@@ -47,7 +47,8 @@ struct step *step_lookup(struct session *s, const char *id, int attempt)
 	return st;
 }
 
-static struct step *step_new(struct session *s, const char *id, int attempt, const char *body)
+static struct step *step_new(struct session *s, const char *id, int attempt, const char *driver,
+                             const char *body)
 {
 	struct step *st = calloc(1, sizeof(*st));
 	struct step **at = &s->buckets[bucket(id, attempt)];
@@ -58,6 +59,7 @@ static struct step *step_new(struct session *s, const char *id, int attempt, con
 	strcpy(st->id, id);     /* lint-ok: step_id_is_good bounds it */
 	strcpy(st->body, body); /* lint-ok: 64 digits */
 	st->attempt = attempt;
+	st->driver = drivers_name(driver);
 	st->rows = -1;
 	st->next = *at;
 	*at = st;
@@ -325,7 +327,7 @@ static void note_inputs(struct step *st, const json *params)
 		buf_init(&b, LIMIT_TEXT);
 		jw_init(&w, &b);
 		jw_obj(&w);
-		jw_kstr(&w, "key", json_key(v));
+		jw_kstr(&w, "name", json_key(v));
 		jw_kstr(&w, "from_step", id);
 		if (from && from->rows >= 0)
 			jw_kint(&w, "rows", from->rows);
@@ -406,6 +408,7 @@ void step_execute(struct session *s, struct conn *c, const json *params, struct 
 	struct err e = ERR_INIT;
 	const char *id = NULL;
 	int64_t attempt = 0;
+	const char *driver;
 	char body[SHA256_HEX];
 	struct step *st;
 
@@ -416,6 +419,7 @@ void step_execute(struct session *s, struct conn *c, const json *params, struct 
 		attach(st, c, params, body, r);
 		return;
 	}
+	driver = json_string(json_get(params, "driver"));
 	if (s->w->draining || s->closing)
 		err_set(&e, ERR_DRAINING, 0, "no new steps: the worker is shutting down");
 	else if (s->n_running >= LIMIT_STEPS_RUNNING)
@@ -423,9 +427,8 @@ void step_execute(struct session *s, struct conn *c, const json *params, struct 
 	else if (s->n_steps >= LIMIT_STEPS)
 		err_set(&e, ERR_LIMIT, 0, "a session has at most %d steps", LIMIT_STEPS);
 	else if (check_params(s, params, &e) == 0 && live_check_binding(c, params, &e) == 0 &&
-	         claim(s, id, (int)attempt, json_string(json_get(params, "driver")), body, &e) ==
-	                 0) {
-		st = step_new(s, id, (int)attempt, body);
+	         claim(s, id, (int)attempt, driver, body, &e) == 0) {
+		st = step_new(s, id, (int)attempt, driver, body);
 		if (st) {
 			start(st, c, params, r);
 			session_publish(s);
@@ -590,7 +593,7 @@ static int load_claim(struct session *s, int steps_fd, const char *dir, struct e
 	char path[300];
 	struct buf b;
 	json *v = NULL;
-	const char *id = NULL, *body = NULL, *end = NULL;
+	const char *id = NULL, *driver = NULL, *body = NULL, *end = NULL;
 	int64_t attempt = 0;
 	int r = -1;
 
@@ -606,10 +609,11 @@ static int load_claim(struct session *s, int steps_fd, const char *dir, struct e
 		               (size_t)(end - (const char *)buf_data(&b)), 4096, LIMIT_JSON_DEPTH,
 		               e);
 	if (v && json_req_str(v, "claim", "step", &id, e) == 0 &&
+	    json_req_str(v, "claim", "driver", &driver, e) == 0 &&
 	    json_req_str(v, "claim", "body", &body, e) == 0 &&
 	    json_req_int(v, "claim", "attempt", 1, LIMIT_ATTEMPT, &attempt, e) == 0 &&
 	    step_id_is_good(id) && strlen(body) == SHA256_HEX - 1 &&
-	    step_new(s, id, (int)attempt, body))
+	    step_new(s, id, (int)attempt, driver, body))
 		r = 0;
 	json_free(v);
 	buf_release(&b);

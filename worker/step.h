@@ -55,6 +55,7 @@ struct step {
 	struct session *s;
 	char id[LIMIT_STEP_ID + 1];
 	int attempt;
+	const char *driver;
 	enum step_state state;
 	enum step_status status; /* once finished or lost */
 	char body[SHA256_HEX];

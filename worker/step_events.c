@@ -132,8 +132,9 @@ static void finish(struct step *st)
 		put_warning(st, 0, "dropped", "events beyond the journal's bound", 33, NULL);
 }
 
-/* Another worker begins behind the last line that is in the journal: so the bytes of a line that is
- * not whole must stay.  Those of one that is dropped for its length need not, and may be too many. */
+/* Another worker begins behind the last line that is in the journal: so the bytes of a line that
+ * is not whole must stay.  Those of one that is dropped for its length need not, and may be too
+ * many. */
 static void ack(struct live *l)
 {
 	uint64_t upto = l->lines.skipping ? l->lines.seen : l->lines.taken;

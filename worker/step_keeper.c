@@ -277,13 +277,14 @@ int live_load_record(struct step *st, struct err *e)
 
 static void note_start(struct step *st, int pid)
 {
-	char text[64];
+	char text[96];
+	int n;
 
 	if (st->started_seen)
 		return;
 	st->started_seen = true;
-	journal_put(&st->s->journal, "step_start", st->id, st->attempt, 0, text,
-	            (size_t)snprintf(text, sizeof(text), "{\"pid\":%d}", pid), NULL);
+	n = snprintf(text, sizeof(text), "{\"driver\":\"%s\",\"pid\":%d}", st->driver, pid);
+	journal_put(&st->s->journal, "step_start", st->id, st->attempt, 0, text, (size_t)n, NULL);
 }
 
 void live_drop_keeper(struct step *st)

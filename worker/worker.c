@@ -79,7 +79,7 @@ void worker_conn_gone(struct worker *w)
 		loop_timer_start(w->loop, &of(w)->quit, 0, say_quit, NULL);
 }
 
-void worker_drain(struct worker *w)
+void worker_drain(struct worker *w, int grace_ms)
 {
 	if (w->draining)
 		return;
@@ -89,7 +89,7 @@ void worker_drain(struct worker *w)
 	for (struct session *s = w->sessions, *next; s; s = next) {
 		next = s->next;
 		if (!s->closing)
-			session_close(s, NULL, "shutdown");
+			session_close(s, NULL, "shutdown", grace_ms);
 	}
 	if (!w->sessions)
 		worker_quit(w);
@@ -106,7 +106,7 @@ void worker_read_store(struct worker *w)
 	while ((n = store_receive(w->store_fd, r->message, sizeof(r->message), false, &m, NULL)) >
 	       0) {
 		if (m.type == STORE_TERM)
-			worker_drain(w);
+			worker_drain(w, CLOSE_GRACE_MS);
 		else if (m.type == STORE_SPARE)
 			spare_arrived(w, &m);
 		close_fd(&m.fd);

@@ -55,8 +55,9 @@ struct worker {
 /* Role worker: serves until the supervisor ends it; returns the exit code. */
 int worker_main(struct worker_options *o);
 
-/* No new sessions or steps; running ones are cancelled; quits when they have ended. */
-void worker_drain(struct worker *w);
+/* No new sessions or steps; running ones are cancelled, with that grace; quits when they have
+ * ended. */
+void worker_drain(struct worker *w, int grace_ms);
 /* Everything is done: the supervisor ends us. */
 void worker_quit(struct worker *w);
 void worker_conn_gone(struct worker *w);	/* a connection has ended */

@@ -8,6 +8,7 @@ import hmac
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -123,6 +124,46 @@ def statuses():
             os.kill(p, signal.SIGKILL)
     got = c.message(lambda m: m.get("id") == rid)["result"]
     ok(got["status"] == "lost" and got["receipt"] is None and got["error"], "without its keeper a step is lost, and there is no receipt", got)
+
+
+def events():
+    """Every event that the worker writes has the fields of its row, no more and no fewer."""
+    with open(os.path.join(os.environ["TOP"], "protocol/events.def")) as f:
+        rows = {name: fields.split() for name, who, fields in re.findall(r'EVENT\(\w+, "(\w+)", (\w+), "([^"]*)"\)', f.read()) if who == "E_WORKER"}
+    c = new_session()
+    heard = {}
+
+    def note(m):
+        if m.get("method") == "event":
+            p = m["params"]
+            heard.setdefault(p["event"], set(p["data"]) | ({"step_id", "attempt"} & set(p)))
+        return False
+    for id, more in (("a", {}), ("b", {"inputs": {"from_a": {"step": "a"}}})):
+        rid = c.send("step.execute", step(id, 'echo \'{"type":"metric","name":"rows","value":7}\' >&3', **more))
+        c.message(lambda m: note(m) or m.get("id") == rid)
+    for p in descendants(w.p.pid):
+        if role(p) == "worker":
+            os.kill(p, signal.SIGKILL)
+    wait_for("the next worker", w.listens)
+    name, c = c.name, WS(w.path)
+    c.send("session.resume", {"session": name, "key": KEY, "events_have": 0, "client": {"name": "t", "version": "1", "protocol": {"min": 1, "max": 1}}})
+    c.message(lambda m: note(m) or "worker_restarted" in heard)
+    ok(set(rows) <= set(heard), "every event of the worker is heard", set(rows) - set(heard))
+    for event, fields in rows.items():
+        must, may = {x for x in fields if not x.endswith("?")}, {x.rstrip("?") for x in fields}
+        ok(must <= heard[event] <= may, "%s has the fields of its row" % event, (heard[event], fields))
+
+
+def shutdown():
+    for grace, patient in ((100, False), (5000, True)):
+        other = Worker("shutdown%d" % grace)
+        c = new_session(other)
+        said = os.path.abspath("said%d" % grace)
+        c.send("step.execute", step("s", "trap 'sleep 1.5; echo >%s; exit' TERM; while :; do sleep 0.05; done" % said))
+        c.message(lambda m: m.get("method") == "event" and m["params"]["event"] == "step_start")
+        time.sleep(0.3)
+        ok(c.call("worker.shutdown", {"grace_ms": grace})["result"] == {} and c.close_code() in (4006, 1001), "worker.shutdown is answered, then the connection ends")
+        ok(other.p.wait(20) == 0 and os.path.exists(said) == patient, "a step has the grace of %d ms that was given, and the worker ends with 0" % grace)
 
 
 # ---- ready, heartbeat, the only door ----
@@ -357,6 +398,8 @@ def paths():
 drivers()
 built_in()
 statuses()
+events()
+shutdown()
 handshake()
 only_door()
 package()

@@ -91,8 +91,9 @@ static struct fake {
 
 /* --- instead of worker.c --- */
 
-void worker_drain(struct worker *w)
+void worker_drain(struct worker *w, int grace_ms)
 {
+	(void)grace_ms;
 	w->draining = true;
 }
 
@@ -523,7 +524,7 @@ static inline int fake_end(void)
 	for (int i = 0; i < 64 && fake.w.sessions; i++) {
 		for (struct session *s = fake.w.sessions; s; s = s->next)
 			if (!s->closing)
-				session_close(s, NULL, "cancel");
+				session_close(s, NULL, "cancel", CLOSE_GRACE_MS);
 		fake_pass();
 	}
 	left = fake.w.n_sessions;

@@ -358,7 +358,9 @@ TEST(a_worker_that_drains_takes_no_connection_and_no_session)
 {
 	struct fake_conn *c = dial();
 
-	ask(c, 1, "worker.shutdown", "");
+	ask(c, 9, "worker.shutdown", "\"grace_ms\":600001");
+	expect_refused(c, 9, -32602, "params.grace_ms: want 0 to 600000");
+	ask(c, 1, "worker.shutdown", "\"grace_ms\":5");
 	expect(answer_to(c, 1), "\"result\":{}");
 	assert_true(dial()->refused);
 	ask(c, 2, "session.open", TEST_OPEN);

@@ -112,7 +112,7 @@ static void bench_release(struct bench *b)
 
 	close(b->keeper);
 	if (b->w.sessions)
-		session_close(b->w.sessions, NULL, "test");
+		session_close(b->w.sessions, NULL, "test", CLOSE_GRACE_MS);
 	while (b->w.sessions && now_ns() < until)
 		assert_ok(loop_pass(b->w.loop, 100, &e), &e);
 	assert_null(b->w.sessions);

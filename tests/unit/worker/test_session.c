@@ -302,7 +302,10 @@ TEST(every_event_that_the_worker_writes_is_in_the_table)
 		if (!known)
 			fail_msg("not in events.def: %s", c->out[i].text);
 	}
+	expect(heard(c), "\"event\":\"step_start\",\"step_id\":\"a\",\"attempt\":1,"
+	                 "\"data\":{\"driver\":\"shell\",\"pid\":4711}");
 	assert_int_equal(count_heard(c, "\"event\":\"inputs_resolved\""), 1);
+	expect(heard(c), "\"data\":{\"name\":\"a\",\"from_step\":\"a\"}");
 	assert_int_equal(count_heard(c, "\"event\":\"step_ended\""), 2);
 }
 
@@ -390,7 +393,7 @@ TEST(a_line_of_descriptor_3_is_kept_until_it_is_whole_and_written_down)
 	assert_int_equal(told_to_give_up(k, KS_EVENTS), 60 + sizeof(piece));
 }
 
-TEST(lines_that_waited_for_room_in_the_journal_are_given_up_when_they_are_in_it)
+TEST(lines_that_waited_for_room_in_the_journal_are_given_up_too)
 {
 	struct fake_conn *c = dial_and_open();
 	struct fake_keeper *k = execute(c, 2, "a", STREAMS);
@@ -900,7 +903,7 @@ TEST(a_closed_session_leaves_its_lease_and_a_lapsed_one_leaves_none)
 	c = dial();
 	ask(c, 1, "session.open", TEST_OPEN ",\"lease_ms\":60000");
 	expect_lease(60000);
-	session_close(fake.w.sessions, NULL, "lease");
+	session_close(fake.w.sessions, NULL, "lease", CLOSE_GRACE_MS);
 	fake_pass();
 	fake_drain_store();
 	assert_int_equal(fake.w.n_sessions, 0);
@@ -938,7 +941,7 @@ TEST(a_detached_session_goes_on_and_its_end_needs_no_connection)
 	fake_keeper_finish(k, 0, false);
 	fake_pass();
 	assert_int_equal(fake.w.count.steps_finished, 1);
-	session_close(fake.w.sessions, NULL, "lease");
+	session_close(fake.w.sessions, NULL, "lease", CLOSE_GRACE_MS);
 	fake_pass();
 	assert_int_equal(fake.w.n_sessions, 0);
 	assert_false(exists("sessions/s"));
@@ -1036,7 +1039,7 @@ int main(void)
 		talk_test(output_goes_as_far_as_its_window_and_the_end_follows_the_last_byte),
 		talk_test(acknowledged_output_is_told_to_the_keeper),
 		talk_test(a_line_of_descriptor_3_is_kept_until_it_is_whole_and_written_down),
-		talk_test(lines_that_waited_for_room_in_the_journal_are_given_up_when_they_are_in_it),
+		talk_test(lines_that_waited_for_room_in_the_journal_are_given_up_too),
 		talk_test(what_a_client_had_when_it_attached_is_kept_until_acknowledged),
 		talk_test(frames_that_break_a_streams_rules_close_with_4002),
 		talk_test(input_beyond_the_granted_window_closes_with_4002),
