@@ -228,11 +228,6 @@ int session_restore(struct worker *w, const uint8_t *blob, size_t n, struct err 
 	return 0;
 }
 
-struct recovering {
-	struct session *s;
-	int adopted, lost;
-};
-
 static void on_old_event(void *arg, const char *line, size_t n)
 {
 	struct session *s = arg;

@@ -22,11 +22,6 @@
 
 static const char *const state_names[] = { "claimed", "running", "draining", "finished", "lost" };
 
-const char *step_state_name(enum step_state st)
-{
-	return state_names[st];
-}
-
 /* ---- the table ---- */
 
 static unsigned bucket(const char *id, int attempt)

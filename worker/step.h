@@ -81,7 +81,6 @@ void step_list(struct session *s, struct jw *w, bool running_only); /* {step,att
 int step_load_all(struct session *s, struct err *e);                /* the claims on disk */
 void step_replay_event(struct session *s, const json *event);       /* one journal line */
 void step_recover_all(struct session *s, int *adopted, int *lost);  /* keepers, records */
-const char *step_state_name(enum step_state st);
 
 /* ---- between step*.c ---- */
 extern const char *const step_stream_names[KS_COUNT]; /* and those of the spools */

@@ -259,21 +259,6 @@ static size_t keep_living(struct walk *w)
 	return n;
 }
 
-size_t tree_list(pid_t root, pid_t *pids, size_t max)
-{
-	struct walk w = { .sig = 0 };
-	size_t n;
-
-	if (!tree_can_see())
-		return 0;
-	walk(&w, root);
-	n = keep_living(&w);
-	for (size_t i = 0; i < n && i < max; i++)
-		pids[i] = w.found.at[i];
-	free(w.found.at);
-	return n;
-}
-
 /* --- a signal to all --- */
 
 static bool has_member(const struct pids *list, pid_t pgid)

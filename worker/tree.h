@@ -15,9 +15,7 @@
 #include <sys/types.h>
 
 bool tree_can_see(void);
-/* How many living (not zombie) descendants root has; fills at most max pids. */
-size_t tree_list(pid_t root, pid_t *pids, size_t max);
-/* sig to every living descendant of root and to process group pgid (0: none).
+/* sig to every living (not zombie) descendant of root and to process group pgid (0: none).
  * Returns how many got it. */
 int tree_signal(pid_t root, pid_t pgid, int sig);
 /* SIGKILL to every descendant of the calling process (a subreaper) and to pgid until

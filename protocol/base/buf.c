@@ -132,14 +132,6 @@ int buf_put_u32(struct buf *b, uint32_t v, struct err *e)
 	return buf_put(b, raw, sizeof(raw), e);
 }
 
-int buf_put_u64(struct buf *b, uint64_t v, struct err *e)
-{
-	uint8_t raw[8];
-
-	put_u64(raw, v);
-	return buf_put(b, raw, sizeof(raw), e);
-}
-
 __attribute__((format(printf, 3, 0)))
 static int put_formatted(struct buf *b, size_t n, const char *fmt, va_list ap, struct err *e)
 {

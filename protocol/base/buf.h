@@ -42,7 +42,6 @@ int buf_put(struct buf *b, const void *p, size_t n, struct err *e);
 int buf_puts(struct buf *b, const char *s, struct err *e);
 int buf_putc(struct buf *b, uint8_t c, struct err *e);
 int buf_put_u32(struct buf *b, uint32_t v, struct err *e);	/* big endian */
-int buf_put_u64(struct buf *b, uint64_t v, struct err *e);	/* big endian */
 int buf_printf(struct buf *b, struct err *e, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Room for n bytes at the end; buf_commit(b, written) afterwards. */
 uint8_t *buf_reserve(struct buf *b, size_t n, struct err *e);

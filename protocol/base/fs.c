@@ -597,21 +597,11 @@ bool fs_path_is_clean(const char *path)
 	}
 }
 
-static int set_flag(int fd, int get, int set, int flag, bool on)
+int fs_nonblock(int fd, bool on)
 {
-	int flags = fcntl(fd, get);
+	int flags = fcntl(fd, F_GETFL);
 
 	if (flags < 0)
 		return -1;
-	return fcntl(fd, set, on ? flags | flag : flags & ~flag) < 0 ? -1 : 0;
-}
-
-int fs_cloexec(int fd, bool on)
-{
-	return set_flag(fd, F_GETFD, F_SETFD, FD_CLOEXEC, on);
-}
-
-int fs_nonblock(int fd, bool on)
-{
-	return set_flag(fd, F_GETFL, F_SETFL, O_NONBLOCK, on);
+	return fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) < 0 ? -1 : 0;
 }

@@ -43,7 +43,6 @@ int fs_open_beneath(int dirfd, const char *path, int flags, mode_t mode, struct 
 /* Is this a clean relative path: not empty, not absolute, no "." or ".." component,
  * no "//", no NUL or control character, at most 4096 bytes and 255 a component? */
 bool fs_path_is_clean(const char *path);
-int fs_cloexec(int fd, bool on);
 int fs_nonblock(int fd, bool on);
 
 #endif

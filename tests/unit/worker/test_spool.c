@@ -34,7 +34,9 @@ static void on_bytes(struct spool *s, const uint8_t *p, size_t n)
 
 static void kept_release(struct kept *k)
 {
-	spool_close(&k->s);
+	loop_io_stop(&k->s.io);
+	close_fd(&k->s.pipe_fd);
+	close_fd(&k->s.file_fd);
 	close_fd(&k->in);
 	loop_free(k->loop);
 	temp_dir_release(&k->t);
