@@ -37,6 +37,7 @@ struct session {
 	json *blob;			/* what the store holds: env and secrets are read from it */
 	struct journal journal;
 	struct step *buckets[STEP_BUCKETS];
+	struct live *lives;		/* of its steps that were not released */
 	int n_steps, n_running;
 	struct upload *upload;
 	struct left *left;		/* a walk through work/ under way */

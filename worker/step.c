@@ -56,6 +56,7 @@ static struct step *step_new(struct session *s, const char *id, int attempt, con
 	st->attempt = attempt;
 	st->driver = drivers_name(driver);
 	st->rows = -1;
+	st->status = STATUS_LOST;
 	st->next = *at;
 	*at = st;
 	s->n_steps++;
@@ -79,6 +80,10 @@ static void step_delete(struct step *st)
 		for (struct step *st = (s)->buckets[b_], *next_ = st ? st->next : NULL; st; \
 		     st = next_, next_ = st ? st->next : NULL)
 
+#define EACH_LIVE(s, l)                                                                     \
+	for (struct live *l = (s)->lives, *next_ = l ? l->next : NULL; l;                   \
+	     l = next_, next_ = l ? l->next : NULL)
+
 void step_free_all(struct session *s)
 {
 	EACH_STEP(s, st)
@@ -90,50 +95,57 @@ static bool is_running(const struct step *st)
 	return st->state < STEP_FINISHED;
 }
 
+static void list_one(const struct step *st, struct jw *w)
+{
+	jw_obj(w);
+	jw_kstr(w, "step", st->id);
+	jw_kint(w, "attempt", st->attempt);
+	jw_kstr(w, "state", state_names[st->state]);
+	jw_end(w);
+}
+
 void step_list(struct session *s, struct jw *w, bool running_only)
 {
-	EACH_STEP(s, st)
-	{
-		if (running_only && !is_running(st))
-			continue;
-		jw_obj(w);
-		jw_kstr(w, "step", st->id);
-		jw_kint(w, "attempt", st->attempt);
-		jw_kstr(w, "state", state_names[st->state]);
-		jw_end(w);
+	if (running_only) {
+		EACH_LIVE(s, l)
+		{
+			if (is_running(l->st))
+				list_one(l->st, w);
+		}
+		return;
 	}
+	EACH_STEP(s, st)
+	list_one(st, w);
 }
 
 void step_pump_all(struct session *s)
 {
-	bool moved = s->n_steps > 0;
+	bool moved = true;
 
-	/* One frame a stream and round, so that no stream starves another. */
+	/* One frame a stream and round, so that no stream starves another.  A step without streams
+	 * may still wait for room in the journal. */
 	while (moved && s->driver && carrier_has_room(s->driver->carrier)) {
 		moved = false;
-		EACH_STEP(s, st)
-		{
-			if (st->live && st->live->conn)
-				moved |= live_pump(st);
-		}
+		EACH_LIVE(s, l)
+		moved |= live_pump(l->st);
 	}
 }
 
 void step_watch_all(struct session *s)
 {
-	EACH_STEP(s, st)
+	EACH_LIVE(s, l)
 	{
-		if (st->live && is_running(st))
-			live_watch(st);
+		if (is_running(l->st))
+			live_watch(l->st);
 	}
 }
 
 void step_cancel_all(struct session *s, int grace_ms, const char *why)
 {
-	EACH_STEP(s, st)
+	EACH_LIVE(s, l)
 	{
-		if (is_running(st))
-			live_cancel(st, grace_ms, why);
+		if (is_running(l->st))
+			live_cancel(l->st, grace_ms, why);
 	}
 }
 
@@ -342,7 +354,9 @@ static void start(struct step *st, struct conn *c, const json *params, struct re
 	st->s->w->count.steps_started++;
 	if (!live_new(st, &e)) {
 		st->state = STEP_LOST;
+		st->s->w->count.steps_lost++;
 		session_step_ended(st->s);
+		e.admitted = ADMITTED_YES;
 		reply_error(r, &e, NULL);
 		return;
 	}
@@ -668,7 +682,9 @@ static void recover(struct step *st, int *adopted, int *lost)
 	if (!live_new(st, &e)) {
 		log_error("step %s: %s", st->id, e.msg);
 		st->state = STEP_LOST;
+		st->s->w->count.steps_lost++;
 		st->s->n_running--;
+		(*lost)++;
 		return;
 	}
 	/* The keeper of a step whose record is there is at its end, and not taken. */
@@ -677,9 +693,9 @@ static void recover(struct step *st, int *adopted, int *lost)
 	} else if ((keeper = take_kept(st, &pid)) >= 0 && live_adopt(st, keeper, pid, &e) == 0) {
 		(*adopted)++;
 	} else {
+		*lost += !st->ended_seen;
 		step_lose(st, "the worker and the step's keeper ended; there is no record of how "
 		              "the step ended");
-		(*lost)++;
 	}
 }
 

@@ -23,6 +23,7 @@ enum step_state { STEP_CLAIMED, STEP_RUNNING, STEP_DRAINING, STEP_FINISHED, STEP
 /* What is in memory until the client has everything and releases the step. */
 struct live {
 	struct step *st;
+	struct live *next, **at; /* in the session's lives */
 	int dir_fd;    /* steps/STEP.N */
 	int keeper_fd; /* -1: no keeper (any more) */
 	pid_t keeper_pid;
@@ -57,7 +58,7 @@ struct step {
 	int attempt;
 	const char *driver;
 	enum step_state state;
-	enum step_status status; /* once finished or lost */
+	enum step_status status; /* STATUS_LOST until its record says better */
 	char body[SHA256_HEX];
 	bool started_seen, ended_seen; /* these events are in the journal */
 	uint64_t src;                  /* how far descriptor 3 is in the journal */

@@ -38,6 +38,11 @@ struct live *live_new(struct step *st, struct err *e)
 		free(l);
 		return NULL;
 	}
+	l->next = st->s->lives;
+	l->at = &st->s->lives;
+	if (l->next)
+		l->next->at = &l->next;
+	st->s->lives = l;
 	st->live = l;
 	return l;
 }
@@ -78,6 +83,9 @@ void live_free(struct step *st)
 		                           .admitted = ADMITTED_YES,
 		                           .msg = "the session ended" },
 		            NULL);
+	*l->at = l->next;
+	if (l->next)
+		l->next->at = l->at;
 	lines_release(&l->lines);
 	free(l->receipt);
 	free(l->files);
@@ -406,6 +414,10 @@ void step_end(struct step *st)
 		return; /* the journal is full: live_pump comes back */
 	if (!st->ended_seen) {
 		st->ended_seen = true;
+		if (st->state == STEP_LOST)
+			s->w->count.steps_lost++;
+		else
+			s->w->count.steps_finished++;
 		buf_init(&b, 4096);
 		jw_init(&w, &b);
 		jw_obj(&w);
@@ -418,7 +430,6 @@ void step_end(struct step *st)
 		            (const char *)buf_data(&b), buf_len(&b), NULL);
 		buf_release(&b);
 	}
-	s->w->count.steps_finished++;
 	log_info("step %s: %s", st->id, status_name(st->status));
 	session_publish(s);
 	step_answer(st);
@@ -438,6 +449,5 @@ void step_lose(struct step *st, const char *why)
 	st->status = STATUS_LOST;
 	snprintf(st->error, sizeof(st->error), "%.390s", why);
 	l->events_done = true;
-	st->s->w->count.steps_lost++;
 	step_end(st);
 }

@@ -237,10 +237,11 @@ TEST(no_line_of_descriptor_3_is_lost_however_many_come_at_once)
 
 	for (size_t i = 0; i < sizeof(lines); i += 2)
 		memcpy(lines + i, "x\n", 2);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 6; i++)
 		fake_keeper_print(k, KS_EVENTS, lines, sizeof(lines));
 	fake_keeper_finish(k, 0, false);
 	settle(c);
+	assert_null(answer_to(c, 2));
 	/* As far as the journal has room; the rest follows the acknowledgements. */
 	while (!answer_to(c, 2)) {
 		uint64_t last = fake.w.sessions->journal.last;
@@ -254,7 +255,7 @@ TEST(no_line_of_descriptor_3_is_lost_however_many_come_at_once)
 	}
 	expect(answer_to(c, 2), "\"status\":\"success\"");
 	/* session_initialized, step_start, one for each line, step_ended */
-	assert_int_equal(fake.w.sessions->journal.last, 3 + 3 * sizeof(lines) / 2);
+	assert_int_equal(fake.w.sessions->journal.last, 3 + 6 * sizeof(lines) / 2);
 }
 
 TEST(a_line_whose_numbers_grow_when_they_are_printed_still_fits)
@@ -601,6 +602,16 @@ TEST(a_keeper_that_goes_without_a_record_loses_the_step)
 	    "\"attempt\":1,\"step\":\"a\",\"config\":{\"script\":\"x\"},\"driver\":\"shell\"");
 	expect(answer_to(c, 4), "\"status\":\"lost\"");
 	assert_int_equal(fake.n_keepers, 1);
+	ask(c, 5, "status.get", "");
+	expect(answer_to(c, 5), "{\"running\":0,\"started\":1,\"finished\":0,\"lost\":1}");
+	/* It was lost once. */
+	fake_cut(c);
+	fake_restart();
+	c = dial();
+	ask(c, 1, "session.resume", TEST_OPEN);
+	expect(answer_to(c, 1), "{\"step\":\"a\",\"attempt\":1,\"state\":\"lost\"}");
+	expect(heard(c), "\"data\":{\"generation\":2,\"adopted\":0,\"lost\":0}");
+	assert_int_equal(count_heard(c, "\"event\":\"step_ended\""), 1);
 }
 
 TEST(a_step_without_streams_is_bound_to_no_connection)
