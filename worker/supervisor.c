@@ -146,6 +146,8 @@ static void entry_put(struct store_message *m)
 		close_fd(&n->fd);
 		n->fd = m->fd;
 	}
+	if (keeper_pid(n) == sup.spare)
+		sup.spare = 0; /* it has a step, and goes with that */
 }
 
 static int replay_entries(int sock, struct err *e)

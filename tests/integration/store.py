@@ -32,7 +32,13 @@ def worker():
 first = WS(w.path)
 first.open("first")
 first.call("step.execute", step("a", "true"))
-wait_for("the end of the first keeper's entry", lambda: sockets() == 2)     # its door and its worker
+ok(sockets() == 3, "of a keeper that waits for another step the socket stays, beside the door and the worker's", sockets())
+for i in range(200):
+    first.call("step.execute", step("a%d" % i, "true"))
+    first.call("step.release", {"step": "a%d" % i, "attempt": 1})
+ok(sockets() == 3, "and of 200 steps after it none is added", sockets())
+first.call("step.execute", step("killed", "kill -9 $PPID; sleep 1000"))
+wait_for("its socket to go with a keeper that dies", lambda: sockets() == 2)
 
 # ---- a session is closed while a keeper does not answer ----
 c = WS(w.path)
@@ -50,13 +56,15 @@ c.open("ends")
 rid, (keeper,) = started(c, "e", "sleep 0.3")
 (old,) = worker()
 os.kill(old, signal.SIGSTOP)
-wait_for("the keeper's end", lambda: not lives(keeper))
+record = w.dir + "/root/sessions/ends/steps/e.1/claim"
+wait_for("the step's record", lambda: open(record).read().count("\n") == 2)
 os.kill(old, signal.SIGKILL)
 wait_for("the next worker", lambda: worker() and worker() != [old])
 wait_for("its door", w.listens)
 c = WS(w.path)
 ok("result" in c.resume("ends"), "the session goes on in another worker")
 ok(c.call("step.status", {"step": "e"})["result"]["state"] == "finished", "which finds the step's record")
-wait_for("no socket of a keeper that has ended", lambda: sockets() == 2)
+wait_for("no socket of a keeper that nobody took over", lambda: sockets() == 2)
+wait_for("its end", lambda: not lives(keeper))
 ok(w.stop() == 0, "the worker ends as always")
 done()

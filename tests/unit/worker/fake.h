@@ -34,7 +34,7 @@
 #define FAKE_KEEPERS 64
 #define FAKE_FRAMES  4096
 #define FAKE_ENTRIES 128
-#define FAKE_PID     0x7ffffff0 /* of nobody: above every pid_max */
+#define FAKE_PID     0x7ffff000 /* of nobody: above every pid_max */
 
 /* One that self_spawn was asked for: a keeper, or the unpacking helper. */
 struct fake_keeper {
@@ -494,7 +494,9 @@ static inline void fake_restart(void)
 		struct fake_entry *n = &fake.entries[i];
 
 		if (strncmp(n->name, "keeper/", 7) == 0 && n->fd >= 0)
-			step_keep_socket((pid_t)strtol(n->name + 7, NULL, 10), n->data, n->len, fcntl(n->fd, F_DUPFD_CLOEXEC, 3));
+			step_keep_socket((pid_t)strtol(n->name + 7, NULL, 10),
+			                 (const char *)n->data, n->len,
+			                 fcntl(n->fd, F_DUPFD_CLOEXEC, 3));
 		else if (strncmp(n->name, "session/", 8) == 0)
 			session_restore(&fake.w, n->data, n->len, NULL);
 	}

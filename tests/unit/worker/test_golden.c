@@ -84,7 +84,7 @@ static void bench_init(struct bench *b)
 	b->w = (struct worker){ .o = &b->o,
 		                .store_fd = pair[0],
 		                .self_fd = -1,
-		                .spare = { .pid = NOBODY, .fd = keeper[0] },
+		                .spare = { .n = 1, .idle = { { .pid = NOBODY, .fd = keeper[0] } } },
 		                .id = "sb-1/1",
 		                .started_ns = 4711000000,
 		                .root_fd = b->dir.fd,
