@@ -20,6 +20,9 @@ enum { BLOCK = 64 * 1024, BLOCKS_A_PASS = 16 };
 /* One direction.  Bytes wait here for a receiver that is full. */
 struct flow {
 	struct buf bytes;
+	/* The receiver was full: OpenSSL wants the same bytes again, at the same place (or fails
+	 * with "bad write retry"), so nothing is added, which might move them. */
+	bool is_stuck;
 	bool ended;	/* the sender sends no more */
 	bool told;	/* and the receiver knows */
 };
@@ -62,12 +65,17 @@ static ssize_t remote_send(struct tunnel *t, const void *p, size_t n)
 	return http_stream_send(t->stream, p, n);
 }
 
+static bool may_fill(const struct flow *f)
+{
+	return !f->ended && !f->is_stuck && buf_room(&f->bytes) >= BLOCK;
+}
+
 /* Reads as much as fits; TLS may hold bytes that the socket does not show, so it reads until
  * there are none. */
 static bool fill(struct tunnel *t, struct flow *f,
 		 ssize_t (*recv_some)(struct tunnel *, void *, size_t))
 {
-	while (!f->ended && buf_room(&f->bytes) >= BLOCK) {
+	while (may_fill(f)) {
 		uint8_t *to = buf_reserve(&f->bytes, BLOCK, NULL);
 		ssize_t n = to ? recv_some(t, to, BLOCK) : -EIO;
 
@@ -88,7 +96,8 @@ static bool drain(struct tunnel *t, struct flow *f,
 	while (buf_len(&f->bytes)) {
 		ssize_t n = send_some(t, buf_data(&f->bytes), buf_len(&f->bytes));
 
-		if (n == -EAGAIN)
+		f->is_stuck = n == -EAGAIN;
+		if (f->is_stuck)
 			return true;
 		if (n <= 0)
 			return false;
@@ -121,7 +130,7 @@ static int watch(struct tunnel *t, struct loop_io *io, int fd, const struct flow
 {
 	unsigned want = 0;
 
-	if (!in->ended && buf_room(&in->bytes) >= BLOCK)
+	if (may_fill(in))
 		want |= LOOP_IN;
 	if (buf_len(&out->bytes))
 		want |= LOOP_OUT;

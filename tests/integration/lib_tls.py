@@ -88,7 +88,16 @@ class TlsRelay(Server):
         self.alpn = []
         self.names = []
         self.ctx.sni_callback = lambda s, name, c: self.names.append(name)
+        self.after = 0
         super().__init__()
+
+    def hold(self, after):
+        """The next connection that has sent `after` bytes is not read any more, which `held` tells, until `go` is set.  Small
+        segments and buffers, as a network has: on the loopback the first megabytes would fit in between."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 88)
+        self.held, self.go = threading.Event(), threading.Event()
+        self.after = after
 
     def handle(self, c):
         # An SSL object is not for two threads at once: one loop that never blocks.
@@ -99,7 +108,12 @@ class TlsRelay(Server):
         s.setblocking(False)
         up.setblocking(False)
         to_up, to_s = bytearray(), bytearray()
+        taken = 0
         while True:
+            if self.after and taken >= self.after:
+                self.after = 0
+                self.held.set()
+                self.go.wait()
             moved = False
             for recv, out in ((s, to_up), (up, to_s)):
                 if len(out) > 1 << 20:
@@ -110,6 +124,7 @@ class TlsRelay(Server):
                         return
                     out += d
                     moved = True
+                    taken += len(d) if recv is s else 0
                 except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
                     pass
             for send, out in ((up, to_up), (s, to_s)):

@@ -5,6 +5,7 @@ import hashlib
 import os
 import socket
 import subprocess
+import threading
 import time
 
 from lib_run import BUILD, FARSTEP, call, done, ok, pipeline, run, shell, wait_for
@@ -71,6 +72,26 @@ def survives():
     ok(q.wait(30) == 0 and first + rest == b"1\n2\n3\n4\n5\n6\n", "a TLS connection that is cut is made again, and no byte is lost", (first, rest))
 
 
+def full():
+    slow = TlsRelay(port, cert, key)
+    slow.hold(1000000)
+    with open("big", "wb") as f:
+        f.write(os.urandom(12 * 10**6))   # more than the kernel's buffers take
+    got = []
+    t = threading.Thread(target=lambda: got.append(run(pipeline("full", [shell("a", "sha256sum <big")], files=["big"]),
+                                                       target="wss://localhost:%d" % slow.port, env=env)))
+    t.start()
+    ok(slow.held.wait(20), "a part of 12 MB has come through TLS when no more is read")
+    time.sleep(1)   # for whatever is in between to be full
+    slow.go.set()
+    t.join()
+    with open("big", "rb") as f:
+        want = hashlib.sha256(f.read()).hexdigest() + "  -\n"
+    r = got[0]
+    ok(r.rc == 0 and r.read("logs/a.stdout") == want and slow.count == 1, "a TLS connection that was full goes on, and is the same one",
+       (slow.count, r.err))
+
+
 def fast():
     size = 300 * 10**6
     figures = {}
@@ -88,6 +109,7 @@ try:
     certificates()
     proxies()
     survives()
+    full()
     fast()
 finally:
     worker.terminate()
