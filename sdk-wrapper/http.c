@@ -491,6 +491,10 @@ static CURL *easy_new(struct http *h, const char *url, uint32_t connect_ms, char
 	}
 	set_protocols(easy);
 	lib.easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	/* A resolver that hangs is left alone; else cleaning up would wait for its thread. */
+	lib.easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+#endif
 	lib.easy_setopt(easy, CURLOPT_ERRORBUFFER, error);
 	lib.easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
 			(long)(connect_ms ? connect_ms : CONNECT_MS));
