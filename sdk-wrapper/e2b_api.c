@@ -396,6 +396,7 @@ static void later(struct e2b_call *c, uint64_t ms)
 	if (loop_timer_start(c->api->loop, &c->timer, ms, on_timer, &e) == 0)
 		return;
 	failure_set(&f, FAIL_UNREACHED, c->op->name, &e);
+	f.err.admitted = c->ambiguous ? ADMITTED_UNKNOWN : ADMITTED_NO;
 	finish_failed(c, &f);
 }
 
@@ -464,8 +465,14 @@ static void on_found_details(void *user, const struct e2b_result *r)
 {
 	struct e2b_call *c = user;
 	struct e2b_result mine = *r;
+	struct failure f;
 
 	mine.found = true;
+	if (r->failure) {	/* it was made, whatever is wrong with asking for it */
+		f = *r->failure;
+		f.err.admitted = f.class == FAIL_GONE ? ADMITTED_NO : ADMITTED_UNKNOWN;
+		mine.failure = &f;
+	}
 	finish(c, &mine);
 }
 
@@ -519,6 +526,7 @@ static void on_looked(void *user, const struct e2b_result *r)
 		c->sub->parent = c;
 	} else {
 		failure_set(&f, FAIL_UNREACHED, c->op->name, &e);
+		f.err.admitted = ADMITTED_UNKNOWN;
 		finish_failed(c, &f);
 	}
 }

@@ -269,6 +269,32 @@ TEST(when_nobody_can_tell_the_failure_says_so)
 	assert_int_equal(script_count("POST "), 1);
 }
 
+TEST(what_was_found_but_cannot_be_asked_for_may_still_be_there)
+{
+	static const struct {
+		const char *answer;
+		enum admitted admitted;
+	} rows[] = {
+		{ JSON_ANSWER("401", "", "{\"code\":401,\"message\":\"no\"}"), ADMITTED_UNKNOWN },
+		{ JSON_ANSWER("400", "", "{\"code\":400,\"message\":\"no\"}"), ADMITTED_UNKNOWN },
+		{ JSON_ANSWER("404", "",
+			      "{\"code\":404,\"message\":\"Sandbox \\\"x\\\" is gone\"}"),
+		  ADMITTED_NO },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		CLIENT({ "POST /v2/sandboxes ", CUT },
+		       { LIST, JSON_ANSWER("200", "", "[" LISTED(ID) "]") },
+		       { "GET /sandboxes/" ID " ", rows[i].answer });
+
+		create(&c, &g, 20000);
+		assert_true(g.failed);
+		assert_true(g.found);
+		assert_int_equal(g.failure.err.admitted, rows[i].admitted);
+		assert_int_equal(script_count("POST "), 1);
+	}
+}
+
 TEST(quota_and_key_are_final_after_one_request)
 {
 	static const struct {
@@ -479,6 +505,7 @@ int main(void)
 		cmocka_unit_test(a_create_that_was_not_carried_out_is_repeated_and_then_swept),
 		cmocka_unit_test(two_of_one_create_leave_one),
 		cmocka_unit_test(when_nobody_can_tell_the_failure_says_so),
+		cmocka_unit_test(what_was_found_but_cannot_be_asked_for_may_still_be_there),
 		cmocka_unit_test(quota_and_key_are_final_after_one_request),
 		cmocka_unit_test(a_rate_limit_is_waited_out_for_as_long_as_it_says),
 		cmocka_unit_test(no_capacity_is_tried_again_without_asking),
