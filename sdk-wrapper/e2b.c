@@ -125,7 +125,6 @@ struct e2b {
 	/* the other calls */
 	void (*on_done)(void *user, const struct err *err);
 	void (*on_state)(void *user, enum sandbox_state state, const char *why);
-	void (*on_item)(void *user, const struct e2b_sandbox *found, const json *item);
 	void *user;
 };
 
@@ -917,33 +916,6 @@ int e2b_ask(struct e2b *s, const char *id, uint32_t deadline_ms,
 	s->on_state = on_state;
 	s->user = user;
 	return e2b_get(s->api, id, &end, e) ? 0 : -1;
-}
-
-static void on_found_item(void *user, const struct e2b_sandbox *found, const json *item)
-{
-	struct e2b *s = user;
-
-	s->on_item(s->user, found, item);
-}
-
-static void on_found_end(void *user, const struct e2b_result *r)
-{
-	struct e2b *s = user;
-
-	s->on_done(s->user, r->failure ? &r->failure->err : NULL);
-}
-
-int e2b_find(struct e2b *s, const char *key_id, uint32_t deadline_ms,
-	     void (*on_item)(void *user, const struct e2b_sandbox *found, const json *item),
-	     void (*on_done)(void *user, const struct err *err), void *user, struct err *e)
-{
-	const char *filter[] = { E2B_LABEL_KEY, key_id, NULL };
-	struct e2b_end end = { deadline_ms, on_found_end, s };
-
-	s->on_item = on_item;
-	s->on_done = on_done;
-	s->user = user;
-	return e2b_list(s->api, key_id ? filter : NULL, true, on_found_item, &end, e) ? 0 : -1;
 }
 
 /* --- the end --- */

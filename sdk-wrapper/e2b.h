@@ -47,10 +47,6 @@ int e2b_extend(struct e2b *s, const char *id, uint32_t lease_ms, uint32_t deadli
 int e2b_ask(struct e2b *s, const char *id, uint32_t deadline_ms,
 	    void (*on_state)(void *user, enum sandbox_state state, const char *why), void *user,
 	    struct err *e);
-/* All sandboxes with this key of ours (NULL: all of the account). */
-int e2b_find(struct e2b *s, const char *key_id, uint32_t deadline_ms,
-	     void (*on_item)(void *user, const struct e2b_sandbox *found, const json *item),
-	     void (*on_done)(void *user, const struct err *err), void *user, struct err *e);
 
 /* The names of our labels in the metadata. */
 #define E2B_LABEL_RUN "farstep_run"
