@@ -17,7 +17,6 @@
 #include "sdk-wrapper/e2b_api.h"
 #include "sdk-wrapper/e2b_build.h"
 #include "sdk-wrapper/envd_process.h"
-#include "sdk-wrapper/envd_put.h"
 #include "sdk-wrapper/http_trace.h"
 
 #define PENDING "create:"
@@ -33,7 +32,6 @@
 #define WORKER_THERE "/opt/farstep/bin/farstep-worker"
 
 enum {
-	ONE_REQUEST = 16 << 20,	/* a larger package goes in parts, beside the worker */
 	QUICK_MS = 10000,
 	STARTS = 3,
 	NOT_WHOLE = 90,
@@ -104,15 +102,12 @@ struct e2b {
 	struct e2b_call *call;
 	struct e2b_sandbox made;
 	struct envd *envd;
-	int worker_fd, package_fd;
-	uint64_t worker_len, package_len;
+	int worker_fd;
+	uint64_t worker_len;
 	char worker_sha256[SHA256_HEX];
-	bool wants_package, uploading, has_made;
 	bool is_trying;	/* the worker that the template holds, instead of an upload */
-	unsigned uploads_left;
 	bool is_up;	/* on_done was called for success */
 	struct envd_call *upload;
-	struct envd_put *put;
 	struct envd_process *process;
 	unsigned starts;
 	uint32_t pid;	/* of the bootstrap, which becomes the worker */
@@ -144,7 +139,7 @@ struct e2b *e2b_open(struct loop *l, struct err *e)
 		return NULL;
 	}
 	s->loop = l;
-	s->worker_fd = s->package_fd = -1;
+	s->worker_fd = -1;
 	if (e2b_env_read(get_variable, &s->env, e) < 0)
 		goto fail;
 	s->http = http_new(l, http_trace_wanted() ? http_trace_log : NULL, e);
@@ -166,8 +161,6 @@ static void up_release(struct e2b *s)
 	s->build = NULL;
 	envd_cancel(s->upload);
 	s->upload = NULL;
-	envd_put_cancel(s->put);
-	s->put = NULL;
 	envd_cancel(s->log_call);
 	s->log_call = NULL;
 	envd_cancel(s->list_call);
@@ -562,51 +555,29 @@ static void start_failed(struct e2b *s, const struct failure *f)
 
 /* 3: one upload, or none */
 
-static void uploaded(struct e2b *s, const struct failure *f)
-{
-	if (f) {
-		up_failed(s, &f->err);
-		return;
-	}
-	if (--s->uploads_left)
-		return;
-	tell_step(s, MADE_UPLOAD, s->worker_len + s->package_len);
-	start_worker(s);
-}
-
 static void on_uploaded(void *user, const struct envd_result *r)
 {
 	struct e2b *s = user;
 
 	s->upload = NULL;
-	uploaded(s, r->failure);
-}
-
-static void on_put(void *user, const struct envd_result *r)
-{
-	struct e2b *s = user;
-
-	s->put = NULL;
-	uploaded(s, r->failure);
+	if (r->failure) {
+		up_failed(s, &r->failure->err);
+		return;
+	}
+	tell_step(s, MADE_UPLOAD, s->worker_len);
+	start_worker(s);
 }
 
 static void upload(struct e2b *s)
 {
-	char worker[100], package[100];
-	struct envd_file files[] = { { worker, s->worker_fd, 0, s->worker_len },
-				     { package, s->package_fd, 0, s->package_len } };
-	struct envd_end end = { left_ms(s), on_uploaded, s }, put_end = { left_ms(s), on_put, s };
-	bool has_package = s->package_fd >= 0;
-	bool apart = has_package && s->package_len > ONE_REQUEST;
+	char worker[100];
+	struct envd_file file = { worker, s->worker_fd, 0, s->worker_len };
+	struct envd_end end = { left_ms(s), on_uploaded, s };
 	struct err e = ERR_INIT;
 
 	snprintf(worker, sizeof(worker), WORKER_PATH, s->unique);
-	snprintf(package, sizeof(package), E2B_PACKAGE_PATH, s->unique);
-	s->uploads_left = apart ? 2 : 1;
-	s->upload = envd_upload(s->envd, files, has_package && !apart ? 2 : 1, &end, &e);
-	if (s->upload && apart)
-		s->put = envd_put(s->envd, &files[1], s->unique, false, &put_end, &e);
-	if (!s->upload || (apart && !s->put))
+	s->upload = envd_upload(s->envd, &file, 1, &end, &e);
+	if (!s->upload)
 		up_failed(s, &e);
 }
 
@@ -622,36 +593,13 @@ static void try_failed(struct e2b *s, const char *why)
 	upload(s);
 }
 
-static void start_upload(struct e2b *s)
+static void bring_worker(struct e2b *s)
 {
-	if (!s->has_made || s->wants_package || s->uploading)
-		return;
-	s->uploading = true;
-	s->is_trying = s->package_fd < 0 &&
-		       strncmp(s->fit.base, OUR_TEMPLATES, strlen(OUR_TEMPLATES)) == 0;
+	s->is_trying = strncmp(s->fit.base, OUR_TEMPLATES, strlen(OUR_TEMPLATES)) == 0;
 	if (s->is_trying)
 		start_worker(s);
 	else
 		upload(s);
-}
-
-void e2b_expect_package(struct e2b *s)
-{
-	s->wants_package = true;
-}
-
-static void on_package_timer(struct loop_timer *t)
-{
-	start_upload((struct e2b *)((char *)t - offsetof(struct e2b, timer)));
-}
-
-void e2b_package(struct e2b *s, int fd, uint64_t len)
-{
-	s->wants_package = false;
-	s->package_fd = fd;
-	s->package_len = fd >= 0 ? len : 0;
-	if (s->spec && s->has_made && !s->uploading)
-		loop_timer_start(s->loop, &s->timer, 0, on_package_timer, NULL);
 }
 
 /* 2: it is there */
@@ -673,8 +621,7 @@ static void on_sized(void *user, const struct e2b_result *r)
 		up_failed(s, &e);
 		return;
 	}
-	s->has_made = true;
-	start_upload(s);
+	bring_worker(s);
 }
 
 /* The answer to create does not say it. */
@@ -707,8 +654,7 @@ static void sandbox_is_there(struct e2b *s)
 		ask_size(s);
 		return;
 	}
-	s->has_made = true;
-	start_upload(s);
+	bring_worker(s);
 }
 
 static void on_created(void *user, const struct e2b_result *r);
@@ -842,7 +788,7 @@ int e2b_up(struct e2b *s, const struct sandbox_spec *spec, struct sandbox *ret,
 	s->hooks = *hooks;
 	s->step_ns = now_ns();
 	s->until_ns = s->step_ns + (uint64_t)deadline_ms * 1000000;
-	s->uploading = s->has_made = s->is_up = s->was_built = false;
+	s->is_up = s->was_built = false;
 	s->said_len = 0;
 	s->starts = 0;
 	*ret = (struct sandbox){ .provider = "e2b", .network = spec->network };

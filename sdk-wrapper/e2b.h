@@ -2,9 +2,9 @@
  *
  * e2b - one sandbox at E2B, from the request for it to its end.
  *
- * Bring-up is four requests: create, one upload (worker, and package when it is ready), start,
- * and the WebSocket through the edge, which the caller makes.  Nothing of the user's environment or
- * secrets goes to E2B; what a step gets goes over the session.
+ * Bring-up is four requests: create, one upload (the worker), start, and the WebSocket through
+ * the edge, which the caller makes.  Nothing of the user's environment or secrets goes to E2B;
+ * what a step gets, the package included, goes over the session.
  *
  * Everything is asynchronous on the caller's loop, one thing at a time; callbacks never come
  * from inside the call.  e2b_destroy blocks, on a loop of its own. */
@@ -20,9 +20,6 @@
  * the sandbox before the worker listens, would have its port now and then. */
 enum { E2B_WORKER_PORT = 27110 };
 
-/* Where the package lies in the sandbox when it was sent along, %s being the create's id. */
-#define E2B_PACKAGE_PATH "/tmp/farstep-%s/package"
-
 struct e2b;
 
 /* ERR_DENIED without a key, ERR_UNSUPPORTED without libcurl. */
@@ -35,10 +32,6 @@ void e2b_close(struct e2b *s);
  * spec and ret are borrowed until on_done. */
 int e2b_up(struct e2b *s, const struct sandbox_spec *spec, struct sandbox *ret,
 	   uint32_t deadline_ms, const struct make_hooks *hooks, struct err *e);
-/* Before the upload begins it waits for the package: call e2b_package when there is one
- * (descriptor borrowed until MADE_UPLOAD; -1: go on without). */
-void e2b_expect_package(struct e2b *s);
-void e2b_package(struct e2b *s, int fd, uint64_t len);
 
 /* The sandbox lives that long from now on. */
 int e2b_extend(struct e2b *s, const char *id, uint32_t lease_ms, uint32_t deadline_ms,
