@@ -240,24 +240,11 @@ static void ask(struct e2b_call *c);
 
 static void on_response(void *user, const struct http_response *r)
 {
-	static const enum fail_class classes[] = {
-		[HTTP_NOT_SENT] = FAIL_UNREACHED, [HTTP_CUT] = FAIL_CUT,
-		[HTTP_DEADLINE] = FAIL_TIMEOUT,	  [HTTP_IDLE] = FAIL_CUT,
-		[HTTP_STOPPED] = FAIL_PROTOCOL,
-	};
 	struct e2b_call *c = user;
-	char retry_after[32];
-	struct failure f = { .class = FAIL_NONE };
+	struct failure f;
 
 	c->http = NULL;
-	if (r->end != HTTP_ANSWERED)
-		failure_set(&f, classes[r->end], c->op->name, &r->err);
-	else if (r->status >= 300)
-		failure_of_answer(FAIL_AT_API, c->op->name, r->status, r->body, r->body_len,
-				  http_header(r, "Retry-After", retry_after, sizeof(retry_after))
-					  ? retry_after
-					  : NULL,
-				  &f);
+	failure_of_response(FAIL_AT_API, c->op->name, r, &f);
 	c->asked_breaker = false;
 	breaker_report(&c->api->breaker, now_ns() / 1000000,
 		       f.class != FAIL_UNREACHED && !fail_is_ambiguous(f.class));

@@ -314,15 +314,8 @@ static void on_put(void *user, const struct http_response *r)
 	struct failure f;
 
 	b->put = NULL;
-	if (r->end != HTTP_ANSWERED) {
-		failure_set(&f, r->end == HTTP_NOT_SENT ? FAIL_UNREACHED : FAIL_CUT, "upload files",
-			    &r->err);
-		put_failed(b, &f);
-		return;
-	}
-	if (r->status >= 300) {
-		failure_of_answer(FAIL_AT_SANDBOX, "upload files", r->status, r->body, r->body_len,
-				  NULL, &f);
+	failure_of_response(FAIL_AT_SANDBOX, "upload files", r, &f);
+	if (f.class != FAIL_NONE) {
 		put_failed(b, &f);
 		return;
 	}

@@ -175,24 +175,6 @@ int envd_url(const struct envd *d, const char *path, struct buf *out, struct err
 	return buf_printf(out, e, "%s%s", d->place.base, path);
 }
 
-void envd_failure(const char *what, const struct http_response *r, struct failure *ret)
-{
-	static const enum fail_class classes[] = {
-		[HTTP_NOT_SENT] = FAIL_UNREACHED, [HTTP_CUT] = FAIL_CUT,
-		[HTTP_DEADLINE] = FAIL_TIMEOUT,	  [HTTP_IDLE] = FAIL_CUT,
-		[HTTP_STOPPED] = FAIL_PROTOCOL,
-	};
-	char after[32];
-
-	if (r->end != HTTP_ANSWERED)
-		failure_set(ret, classes[r->end], what, &r->err);
-	else
-		failure_of_answer(FAIL_AT_SANDBOX, what, r->status, r->body, r->body_len,
-				  http_header(r, "Retry-After", after, sizeof(after)) ? after
-										      : NULL,
-				  ret);
-}
-
 /* --- calls --- */
 
 static void on_timer(struct loop_timer *t);
@@ -290,8 +272,8 @@ static void on_response(void *user, const struct http_response *r)
 		finish(c, NULL, NULL);
 		return;
 	}
-	if (r->end != HTTP_ANSWERED || r->status >= 300) {
-		envd_failure(c->what, r, &f);
+	failure_of_response(FAIL_AT_SANDBOX, c->what, r, &f);
+	if (f.class != FAIL_NONE) {
 		call_failed(c, &f);
 		return;
 	}

@@ -82,7 +82,5 @@ void envd_header(struct envd_headers *h, const char *fmt, ...) PRINTF_LIKE(2, 3)
 int envd_url(const struct envd *d, const char *path, struct buf *out, struct err *e);
 struct loop *envd_loop(const struct envd *d);
 struct http *envd_http(const struct envd *d);
-/* What kind of failure a request without an answer is, or one with a bad status. */
-void envd_failure(const char *what, const struct http_response *r, struct failure *ret);
 
 #endif

@@ -144,7 +144,7 @@ static bool stream_failure(struct envd_process *p, const struct http_response *r
 	if (p->reader.ended && p->ended)
 		return false;
 	if (r->end != HTTP_ANSWERED || r->status >= 300) {
-		envd_failure(p->what, r, f);
+		failure_of_response(FAIL_AT_SANDBOX, p->what, r, f);
 		return true;
 	}
 	err_set(&e, ERR_LOST, 0, p->reader.ended ? "the stream ended before the process did"

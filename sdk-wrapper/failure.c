@@ -38,6 +38,11 @@ static const struct {
 	[FAIL_STOPPED] = { "stopped", ERR_CANCELLED, false },
 };
 
+static const enum fail_class ends[] = {
+	[HTTP_ANSWERED] = FAIL_NONE, [HTTP_NOT_SENT] = FAIL_UNREACHED, [HTTP_CUT] = FAIL_CUT,
+	[HTTP_DEADLINE] = FAIL_TIMEOUT, [HTTP_IDLE] = FAIL_CUT, [HTTP_STOPPED] = FAIL_PROTOCOL,
+};
+
 #define BOTH -1
 /* The first row that fits: status (0: any from 500 on), then the body's error_code, or the
  * beginning of its message; NULL fits all. */
@@ -246,6 +251,23 @@ void failure_of_answer(enum fail_where where, const char *what, int status, cons
 	err_set(&ret->err, fail_code(ret->class), 0, "%s: %s (HTTP %d%s%s)", what,
 		fail_name(ret->class), status, said.message[0] ? ": " : "", said.message);
 	note_admitted(ret);
+}
+
+void failure_of_response(enum fail_where where, const char *what, const struct http_response *r,
+			 struct failure *ret)
+{
+	char after[32];
+	bool has_after;
+
+	if (r->end != HTTP_ANSWERED) {
+		failure_set(ret, ends[r->end], what, &r->err);
+	} else if (r->status < 300) {
+		fill(ret, FAIL_NONE, r->status);
+	} else {
+		has_after = http_header(r, "Retry-After", after, sizeof(after));
+		failure_of_answer(where, what, r->status, r->body, r->body_len,
+				  has_after ? after : NULL, ret);
+	}
 }
 
 void failure_of_connect(const char *what, const char *code, const char *message,

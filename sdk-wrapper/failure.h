@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "protocol/base/err.h"
+#include "sdk-wrapper/http.h"
 
 enum fail_class {
 	FAIL_NONE,
@@ -57,6 +58,10 @@ bool fail_is_ambiguous(enum fail_class c);	/* may have been carried out */
  * retry_after the header's value or NULL. */
 void failure_of_answer(enum fail_where where, const char *what, int status, const char *body,
 		       size_t len, const char *retry_after, struct failure *ret);
+/* Of whatever a request came to: its answer, or the way it ended without one.  FAIL_NONE (and
+ * *ret nothing else) for a status below 300. */
+void failure_of_response(enum fail_where where, const char *what, const struct http_response *r,
+			 struct failure *ret);
 /* Of a Connect error: the string code and message of an end envelope or unary answer. */
 void failure_of_connect(const char *what, const char *code, const char *message,
 			struct failure *ret);

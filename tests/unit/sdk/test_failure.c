@@ -141,6 +141,39 @@ TEST(retry_after_counts_in_seconds)
 	}
 }
 
+TEST(a_request_that_ended_in_another_way_has_its_class_too)
+{
+	static const struct {
+		struct http_response r;
+		enum fail_class class;
+		enum admitted admitted;
+		uint32_t retry_after_ms;
+	} rows[] = {
+		{ { .end = HTTP_ANSWERED, .status = 204 }, FAIL_NONE, ADMITTED_NO, 0 },
+		{ { .end = HTTP_ANSWERED, .status = 503, .headers = "retry-after: 7\r\n" },
+		  FAIL_SERVER, ADMITTED_UNKNOWN, 7000 },
+		{ { .end = HTTP_ANSWERED, .status = 429 }, FAIL_RATE, ADMITTED_NO, 0 },
+		{ { .end = HTTP_NOT_SENT }, FAIL_UNREACHED, ADMITTED_NO, 0 },
+		{ { .end = HTTP_CUT }, FAIL_CUT, ADMITTED_UNKNOWN, 0 },
+		{ { .end = HTTP_DEADLINE }, FAIL_TIMEOUT, ADMITTED_UNKNOWN, 0 },
+		{ { .end = HTTP_IDLE }, FAIL_CUT, ADMITTED_UNKNOWN, 0 },
+		{ { .end = HTTP_STOPPED }, FAIL_PROTOCOL, ADMITTED_UNKNOWN, 0 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct http_response r = rows[i].r;
+		struct failure f;
+
+		r.body = "";
+		r.headers = r.headers ? r.headers : "";
+		failure_of_response(FAIL_AT_SANDBOX, "try", &r, &f);
+		assert_int_equal(f.class, rows[i].class);
+		assert_int_equal(f.status, r.status);
+		assert_int_equal(f.err.admitted, rows[i].admitted);
+		assert_int_equal(f.retry_after_ms, rows[i].retry_after_ms);
+	}
+}
+
 static struct retry_plan plan(enum retry_kind k, enum fail_class c, unsigned attempt)
 {
 	struct failure f = { .class = c };
@@ -260,6 +293,7 @@ int main(void)
 		/* [R66] */
 		cmocka_unit_test(only_what_may_have_been_carried_out_is_open),
 		cmocka_unit_test(retry_after_counts_in_seconds),
+		cmocka_unit_test(a_request_that_ended_in_another_way_has_its_class_too),
 		cmocka_unit_test(a_create_is_never_repeated_blindly),
 		cmocka_unit_test(quota_key_and_template_are_final),
 		cmocka_unit_test(waits_double_with_jitter_up_to_a_bound_and_end),
