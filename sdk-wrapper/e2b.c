@@ -14,10 +14,9 @@
 #include "protocol/base/hash.h"
 #include "protocol/base/log.h"
 #include "protocol/limits.h"
-#include "sdk-wrapper/e2b_api.h"
 #include "sdk-wrapper/e2b_build.h"
+#include "sdk-wrapper/e2b_desk.h"
 #include "sdk-wrapper/envd_process.h"
-#include "sdk-wrapper/http_trace.h"
 
 #define PENDING "create:"
 #define WORKER_PATH "/tmp/farstep-%s/worker"
@@ -83,10 +82,7 @@ static const char bootstrap_there[] =
 	"exec \"$w\" \"$@\" </dev/null 2>>\"$log\"\n";
 
 struct e2b {
-	struct loop *loop;
-	struct http *http;
-	struct e2b_env env;
-	struct e2b_api *api;
+	struct e2b_desk desk;
 	/* bring-up */
 	const struct sandbox_spec *spec;
 	struct sandbox *ret;
@@ -125,11 +121,6 @@ struct e2b {
 
 /* --- life --- */
 
-static const char *get_variable(const char *name)
-{
-	return getenv(name);
-}
-
 struct e2b *e2b_open(struct loop *l, struct err *e)
 {
 	struct e2b *s = calloc(1, sizeof(*s));
@@ -138,15 +129,9 @@ struct e2b *e2b_open(struct loop *l, struct err *e)
 		err_set(e, ERR_NO_MEMORY, 0, "e2b");
 		return NULL;
 	}
-	s->loop = l;
 	s->worker_fd = -1;
-	if (e2b_env_read(get_variable, &s->env, e) < 0)
-		goto fail;
-	s->http = http_new(l, http_trace_wanted() ? http_trace_log : NULL, e);
-	s->api = s->http ? e2b_api_new(l, s->http, &s->env, e) : NULL;
-	if (s->api)
+	if (e2b_desk_open(&s->desk, l, e) == 0)
 		return s;
-fail:
 	e2b_close(s);
 	return NULL;
 }
@@ -178,9 +163,7 @@ void e2b_close(struct e2b *s)
 	if (!s)
 		return;
 	up_release(s);
-	e2b_api_free(s->api);
-	http_free(s->http);
-	wipe(&s->env, sizeof(s->env));
+	e2b_desk_close(&s->desk);
 	wipe(&s->made, sizeof(s->made));
 	free(s);
 }
@@ -459,7 +442,8 @@ static void on_process_start(void *user, uint32_t pid)
 	uint64_t wait_ms = s->is_trying ? TRY_MS : READY_MS;
 
 	s->pid = pid;
-	if (!s->is_up && loop_timer_start(s->loop, &s->timer, wait_ms, on_ready_late, NULL) < 0)
+	if (!s->is_up &&
+	    loop_timer_start(s->desk.loop, &s->timer, wait_ms, on_ready_late, NULL) < 0)
 		on_ready_late(&s->timer);
 }
 
@@ -532,8 +516,8 @@ static void on_listed(void *user, const struct envd_result *r)
 		s->process = envd_attach(s->envd, pid, &hooks, &e);
 		worker_started(s, pid);
 	} else if (s->starts >= STARTS ||
-		   loop_timer_start(s->loop, &s->timer, START_AGAIN_MS * s->starts, on_start_timer,
-				    NULL) < 0) {
+		   loop_timer_start(s->desk.loop, &s->timer, START_AGAIN_MS * s->starts,
+				    on_start_timer, NULL) < 0) {
 		up_failed(s, &s->start_failed.err);
 	}
 }
@@ -630,7 +614,7 @@ static void ask_size(struct e2b *s)
 	struct e2b_end end = { left_ms(s), on_sized, s };
 	struct err e = ERR_INIT;
 
-	s->call = e2b_get(s->api, s->made.id, &end, &e);
+	s->call = e2b_get(s->desk.api, s->made.id, &end, &e);
 	if (!s->call)
 		up_failed(s, &e);
 }
@@ -640,12 +624,12 @@ static void sandbox_is_there(struct e2b *s)
 	struct err e = ERR_INIT;
 
 	snprintf(s->ret->id, sizeof(s->ret->id), "%s", s->made.id);
-	if (e2b_address(&s->env, &s->made, s->ret->address, sizeof(s->ret->address), &e) < 0) {
+	if (e2b_address(&s->desk.env, &s->made, s->ret->address, sizeof(s->ret->address), &e) < 0) {
 		up_failed(s, &e);
 		return;
 	}
 	tell_step(s, MADE_SANDBOX, 0);
-	s->envd = envd_new(s->loop, s->http, &s->env, &s->made, NULL, &e);
+	s->envd = envd_new(s->desk.loop, s->desk.http, &s->desk.env, &s->made, NULL, &e);
 	if (!s->envd) {
 		up_failed(s, &e);
 		return;
@@ -681,7 +665,7 @@ static void on_built(void *user, const struct err *err)
 	s->until_ns += now_ns() - s->step_ns;
 	s->step_ns = now_ns();
 	end.deadline_ms = left_ms(s);
-	s->call = e2b_create(s->api, &s->create, NULL, &end, &e);
+	s->call = e2b_create(s->desk.api, &s->create, NULL, &end, &e);
 	if (s->call)
 		snprintf(s->ret->id, sizeof(s->ret->id), PENDING "%s", s->unique);
 	else
@@ -704,8 +688,8 @@ static void template_is_missing(struct e2b *s)
 		s->build_spec = (struct e2b_build_spec){ .name = s->fit.template_name,
 							 .size = s->fit.size,
 							 .from_template = s->fit.base };
-		s->build = e2b_build_start(s->loop, s->http, s->api, &s->build_spec, E2B_BUILD_MS,
-					   &hooks, &e);
+		s->build = e2b_build_start(s->desk.loop, s->desk.http, s->desk.api, &s->build_spec,
+					   E2B_BUILD_MS, &hooks, &e);
 		if (s->build)
 			return;
 	}
@@ -796,17 +780,17 @@ int e2b_up(struct e2b *s, const struct sandbox_spec *spec, struct sandbox *ret,
 	if (open_worker(s, e) < 0 || make_unique(s->unique, e) < 0)
 		goto fail;
 	if (e2b_fit(spec->template_name, spec->cpu, spec->memory_mb, &s->fit, e) < 0 ||
-	    (s->env.debug && check_debug(spec, e) < 0))
+	    (s->desk.env.debug && check_debug(spec, e) < 0))
 		goto fail;
 	make_create(spec, &s->fit, s->unique, s->host, sizeof(s->host), s->labels, &s->create);
-	if (s->env.debug) {
+	if (s->desk.env.debug) {
 		s->made = (struct e2b_sandbox){ .id = DEBUG_SANDBOX, .envd_version = DEBUG_ENVD };
-		if (loop_timer_start(s->loop, &s->timer, 0, on_debug_timer, e) < 0)
+		if (loop_timer_start(s->desk.loop, &s->timer, 0, on_debug_timer, e) < 0)
 			goto fail;
 		return 0;
 	}
 	snprintf(ret->id, sizeof(ret->id), PENDING "%s", s->unique);
-	s->call = e2b_create(s->api, &s->create, on_asked_for, &end, e);
+	s->call = e2b_create(s->desk.api, &s->create, on_asked_for, &end, e);
 	if (s->call)
 		return 0;
 fail:
@@ -831,7 +815,7 @@ int e2b_extend(struct e2b *s, const char *id, uint32_t lease_ms, uint32_t deadli
 
 	s->on_done = on_done;
 	s->user = user;
-	return e2b_set_timeout(s->api, id, (lease_ms + 999) / 1000, &end, e) ? 0 : -1;
+	return e2b_set_timeout(s->desk.api, id, (lease_ms + 999) / 1000, &end, e) ? 0 : -1;
 }
 
 static void on_asked(void *user, const struct e2b_result *r)
@@ -861,28 +845,31 @@ int e2b_ask(struct e2b *s, const char *id, uint32_t deadline_ms,
 
 	s->on_state = on_state;
 	s->user = user;
-	return e2b_get(s->api, id, &end, e) ? 0 : -1;
+	return e2b_get(s->desk.api, id, &end, e) ? 0 : -1;
 }
 
 /* --- the end --- */
 
 enum { TO_KILL_MAX = 8 };
 
+/* Of one sandbox, or of all that one request has made. */
 struct ending {
+	struct e2b_desk desk;
+	uint64_t until_ns;
 	char ids[TO_KILL_MAX][64];
 	unsigned n;
-	bool over, failed;
-	struct err err;
 };
+
+static void ending_end(struct ending *d)
+{
+	e2b_desk_close(&d->desk);
+}
 
 static void on_ended(void *user, const struct e2b_result *r)
 {
 	struct ending *d = user;
 
-	d->over = true;
-	d->failed = r->failure != NULL;
-	if (r->failure)
-		d->err = r->failure->err;
+	e2b_desk_answered(&d->desk, r);
 }
 
 static void on_to_kill(void *user, const struct e2b_sandbox *s, const json *item)
@@ -894,79 +881,58 @@ static void on_to_kill(void *user, const struct e2b_sandbox *s, const json *item
 		snprintf(d->ids[d->n++], sizeof(d->ids[0]), "%s", s->id);
 }
 
-/* Runs the loop until the call is over, or it is given up. */
-static int wait_for(struct loop *l, struct ending *d, bool begun, uint64_t until_ns, struct err *e)
+static struct e2b_end end_in_time(struct ending *d)
 {
-	if (!begun)
-		return -1;
-	while (!d->over && now_ns() < until_ns)
-		if (loop_pass(l, 50, e) < 0)
-			return -1;
-	if (!d->over)
-		return err_set(e, ERR_DEADLINE, 0, "E2B did not answer in time");
-	d->over = false;
-	if (!d->failed)
-		return 0;
-	*e = d->err;
-	return -1;
+	uint64_t now = now_ns(), left = now < d->until_ns ? d->until_ns - now : 0;
+
+	return (struct e2b_end){ (uint32_t)(left / 1000000), on_ended, d };
 }
 
 /* What a request that was given up has made; it may still be at work: some patience. */
-static int find_pending(struct loop *l, struct e2b *s, const char *unique, uint64_t until_ns,
-			struct ending *d, struct err *e)
+static int find_pending(struct ending *d, const char *unique, struct err *e)
 {
 	const char *filter[] = { E2B_UNIQUE, unique, NULL };
 
 	for (int i = 0; i < PENDING_ASKS && !d->n; i++) {
-		uint64_t now = now_ns(), next_ns = now + PENDING_GAP_MS * UINT64_C(1000000);
-		struct e2b_end end = { now < until_ns ? (uint32_t)((until_ns - now) / 1000000) : 0,
-				       on_ended, d };
+		uint64_t next_ns = now_ns() + PENDING_GAP_MS * UINT64_C(1000000);
+		struct e2b_end end = end_in_time(d);
+		struct e2b_call *c = e2b_list(d->desk.api, filter, true, on_to_kill, &end, e);
 
-		if (wait_for(l, d, e2b_list(s->api, filter, true, on_to_kill, &end, e) != NULL,
-			     until_ns, e) < 0)
+		if (e2b_desk_wait(&d->desk, c != NULL, e) < 0)
 			return -1;
 		while (!d->n && i + 1 < PENDING_ASKS && now_ns() < next_ns)
-			if (loop_pass(l, (int)((next_ns - now_ns()) / 1000000) + 1, e) < 0)
+			if (loop_pass(d->desk.loop, 50, e) < 0)
 				return -1;
 	}
 	return 0;
 }
 
-static int destroy_on(struct loop *l, struct e2b *s, const char *id, int deadline_ms,
-		      struct err *e)
+static int destroy(struct ending *d, const char *id, struct err *e)
 {
-	uint64_t until_ns = now_ns() + (uint64_t)deadline_ms * 1000000;
-	struct ending d = { .n = 0 };
-	struct e2b_end end = { (uint32_t)deadline_ms, on_ended, &d };
+	if (strncmp(id, PENDING, strlen(PENDING)) != 0)
+		snprintf(d->ids[d->n++], sizeof(d->ids[0]), "%.63s", id);
+	else if (find_pending(d, id + strlen(PENDING), e) < 0)
+		return -1;
+	for (unsigned i = 0; i < d->n; i++) {
+		struct e2b_end end = end_in_time(d);
+		struct e2b_call *c = e2b_kill(d->desk.api, d->ids[i], &end, e);
 
-	if (strncmp(id, PENDING, strlen(PENDING)) == 0) {
-		if (find_pending(l, s, id + strlen(PENDING), until_ns, &d, e) < 0)
+		if (e2b_desk_wait(&d->desk, c != NULL, e) < 0)
 			return -1;
-	} else {
-		snprintf(d.ids[d.n++], sizeof(d.ids[0]), "%.63s", id);
 	}
-	for (unsigned i = 0; i < d.n; i++)
-		if (wait_for(l, &d, e2b_kill(s->api, d.ids[i], &end, e) != NULL, until_ns, e) < 0)
-			return -1;
 	return 0;
 }
 
 int e2b_destroy(const struct sandbox *sandbox, int deadline_ms, struct err *e)
 {
+	struct ending d CLEANUP(ending_end) = { .n = 0 };
 	struct err own = ERR_INIT;
-	struct loop *l;
-	struct e2b *s = NULL;
-	int r = -1;
 
 	e = e ? e : &own;
 	if (!sandbox->id[0] || strcmp(sandbox->id, DEBUG_SANDBOX) == 0)
 		return 0;
-	l = loop_new(e);
-	if (l)
-		s = e2b_open(l, e);
-	if (s)
-		r = destroy_on(l, s, sandbox->id, deadline_ms, e);
-	e2b_close(s);
-	loop_free(l);
-	return r < 0 ? err_wrap(e, "sandbox %.100s", sandbox->id) : 0;
+	d.until_ns = now_ns() + (uint64_t)deadline_ms * 1000000;
+	if (e2b_desk_open(&d.desk, NULL, e) == 0 && destroy(&d, sandbox->id, e) == 0)
+		return 0;
+	return err_wrap(e, "sandbox %.100s", sandbox->id);
 }

@@ -1,67 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sdk-wrapper/e2b_templates.h"
 
-#include <stdlib.h>
-
 #include "protocol/base/cleanup.h"
-#include "protocol/base/hash.h"
-#include "sdk-wrapper/http_trace.h"
+#include "sdk-wrapper/e2b_desk.h"
 
-struct desk {
-	struct loop *loop;
-	struct http *http;
-	struct e2b_env env;
-	struct e2b_api *api;
-	bool over, failed;
-	struct err err;
+struct job {
+	struct e2b_desk desk;
 	void (*on_item)(void *user, const struct e2b_template *t);
 	void (*on_line)(void *user, const char *line);
 	void *user;
 };
 
-static const char *get_variable(const char *name)
+static void job_end(struct job *j)
 {
-	return getenv(name);
-}
-
-static void close_desk(struct desk *d)
-{
-	e2b_api_free(d->api);
-	http_free(d->http);
-	loop_free(d->loop);
-	wipe(&d->env, sizeof(d->env));
-}
-
-static int open_desk(struct desk *d, struct err *e)
-{
-	if (e2b_env_read(get_variable, &d->env, e) < 0)
-		return -1;
-	d->loop = loop_new(e);
-	if (d->loop)
-		d->http = http_new(d->loop, http_trace_wanted() ? http_trace_log : NULL, e);
-	d->api = d->http ? e2b_api_new(d->loop, d->http, &d->env, e) : NULL;
-	return d->api ? 0 : -1;
-}
-
-static void end(struct desk *d, const struct err *err)
-{
-	d->over = true;
-	d->failed = err != NULL;
-	if (err)
-		d->err = *err;
-}
-
-/* Every call has its deadline: it comes to its end. */
-static int wait_for_end(struct desk *d, bool begun, struct err *e)
-{
-	if (!begun)
-		return -1;
-	while (!d->over)
-		if (loop_pass(d->loop, 1000, e) < 0)
-			return -1;
-	if (d->failed && e)
-		*e = d->err;
-	return d->failed ? -1 : 0;
+	e2b_desk_close(&j->desk);
 }
 
 /* --- list --- */
@@ -81,7 +33,7 @@ static const char *first_name(const json *v)
 
 static void on_listed(void *user, const struct e2b_result *r)
 {
-	struct desk *d = user;
+	struct job *j = user;
 	struct err e = ERR_INIT;
 
 	if (!r->failure && json_type(r->answer) != JSON_ARRAY)
@@ -100,9 +52,12 @@ static void on_listed(void *user, const struct e2b_result *r)
 			break;
 		t.cpu = (uint32_t)cpu;
 		t.memory_mb = (uint32_t)memory;
-		d->on_item(d->user, &t);
+		j->on_item(j->user, &t);
 	}
-	end(d, r->failure ? &r->failure->err : e.code ? &e : NULL);
+	if (e.code)
+		e2b_desk_over(&j->desk, &e);
+	else
+		e2b_desk_answered(&j->desk, r);
 }
 
 int e2b_templates_list(void (*on_item)(void *user, const struct e2b_template *t), void *user,
@@ -110,46 +65,45 @@ int e2b_templates_list(void (*on_item)(void *user, const struct e2b_template *t)
 {
 	static const struct e2b_request r = { "list templates", "GET", "/v2/templates", NULL,
 					      RETRY_READ };
-	struct desk d = { .on_item = on_item, .user = user };
-	struct e2b_end done = { deadline_ms, on_listed, &d };
-	int ret = -1;
+	struct job j CLEANUP(job_end) = { .on_item = on_item, .user = user };
+	struct e2b_end end = { deadline_ms, on_listed, &j };
 
-	if (open_desk(&d, e) == 0)
-		ret = wait_for_end(&d, e2b_request(d.api, &r, &done, e) != NULL, e);
-	close_desk(&d);
-	return ret;
+	if (e2b_desk_open(&j.desk, NULL, e) < 0)
+		return -1;
+	return e2b_desk_wait(&j.desk, e2b_request(j.desk.api, &r, &end, e) != NULL, e);
 }
 
 /* --- build --- */
 
 static void on_build_line(void *user, const char *line)
 {
-	struct desk *d = user;
+	struct job *j = user;
 
-	if (d->on_line)
-		d->on_line(d->user, line);
+	if (j->on_line)
+		j->on_line(j->user, line);
 }
 
 static void on_built(void *user, const struct err *err)
 {
-	end(user, err);
+	struct job *j = user;
+
+	e2b_desk_over(&j->desk, err);
 }
 
 int e2b_templates_build(const struct e2b_build_spec *spec,
 			void (*on_line)(void *user, const char *line), void *user,
 			uint32_t deadline_ms, struct err *e)
 {
-	struct desk d = { .on_line = on_line, .user = user };
-	const struct e2b_build_hooks hooks = { &d, on_build_line, on_built };
-	struct e2b_build *b = NULL;
-	int ret = -1;
+	struct job j CLEANUP(job_end) = { .on_line = on_line, .user = user };
+	const struct e2b_build_hooks hooks = { &j, on_build_line, on_built };
+	struct e2b_build *b;
+	int ret;
 
-	if (open_desk(&d, e) == 0) {
-		b = e2b_build_start(d.loop, d.http, d.api, spec, deadline_ms, &hooks, e);
-		ret = wait_for_end(&d, b != NULL, e);
-	}
-	if (!d.over)
+	if (e2b_desk_open(&j.desk, NULL, e) < 0)
+		return -1;
+	b = e2b_build_start(j.desk.loop, j.desk.http, j.desk.api, spec, deadline_ms, &hooks, e);
+	ret = e2b_desk_wait(&j.desk, b != NULL, e);
+	if (!j.desk.over)
 		e2b_build_cancel(b);
-	close_desk(&d);
 	return ret;
 }
