@@ -317,29 +317,52 @@ static int send_request(struct e2b_call *c, struct err *e)
 	return c->http ? 0 : -1;
 }
 
-/* 0: go on.  Else it waits, or failed for want of time. */
+/* It ends here, with nothing sent this time. */
+static void finish_unsent(struct e2b_call *c, enum fail_class class, const struct err *e)
+{
+	struct failure f;
+
+	failure_set(&f, class, c->op->name, e);
+	f.err.admitted = c->ambiguous ? ADMITTED_UNKNOWN : ADMITTED_NO;
+	finish_failed(c, &f);
+}
+
+/* Tries again in so long; without the time for it, it ends for the reason given. */
+static void wait_or_finish(struct e2b_call *c, uint32_t wait_ms, enum fail_class class,
+			   struct err *reason)
+{
+	if (wait_ms < left_ms(c) &&
+	    loop_timer_start(c->api->loop, &c->timer, wait_ms, on_timer, reason) == 0)
+		return;
+	finish_unsent(c, class, reason);
+}
+
+/* False: go on.  Else it waits, or failed for want of time. */
 static bool must_wait(struct e2b_call *c)
 {
 	uint64_t now = now_ns() / 1000000;
 	uint32_t wait = bucket_take(&c->api->bucket, now);
 	struct err e = ERR_INIT;
-	struct failure f;
 
-	if (!wait)
-		wait = breaker_ask(&c->api->breaker, now);
-	if (!wait) {
-		c->asked_breaker = true;
-		return false;
-	}
-	if (wait < left_ms(c) &&
-	    loop_timer_start(c->api->loop, &c->timer, wait, on_timer, NULL) == 0)
+	if (wait) {
+		err_set(&e, ERR_BUSY, 0,
+			"farstep itself asks %d times a second at most, and has no request left "
+			"for %u ms: give it more time, or do less at once",
+			CALLS_PER_SECOND, wait);
+		wait_or_finish(c, wait, FAIL_RATE, &e);
 		return true;
-	err_set(&e, ERR_PROVIDER, 0, "%s failed again and again, and is left alone for %u ms",
-		c->api->env->api_url, wait);
-	failure_set(&f, FAIL_UNREACHED, c->op->name, &e);
-	f.err.admitted = c->ambiguous ? ADMITTED_UNKNOWN : ADMITTED_NO;
-	finish_failed(c, &f);
-	return true;
+	}
+	wait = breaker_ask(&c->api->breaker, now);
+	if (wait) {
+		err_set(&e, ERR_PROVIDER, 0,
+			"%s failed %u times in a row, and is left alone for %u ms: try again "
+			"later, or see whether it is down",
+			c->api->env->api_url, c->api->breaker.failures, wait);
+		wait_or_finish(c, wait, FAIL_UNREACHED, &e);
+		return true;
+	}
+	c->asked_breaker = true;
+	return false;
 }
 
 static int render_body(struct e2b_call *c, struct err *e)
@@ -353,16 +376,13 @@ static int render_body(struct e2b_call *c, struct err *e)
 static void attempt(struct e2b_call *c)
 {
 	struct err e = ERR_INIT;
-	struct failure f;
 
 	if (must_wait(c))
 		return;
 	c->attempt++;
 	if (render_body(c, &e) == 0 && send_request(c, &e) == 0)
 		return;
-	failure_set(&f, e.code == ERR_DEADLINE ? FAIL_TIMEOUT : FAIL_UNREACHED, c->op->name, &e);
-	f.err.admitted = c->ambiguous ? ADMITTED_UNKNOWN : ADMITTED_NO;
-	finish_failed(c, &f);
+	finish_unsent(c, e.code == ERR_DEADLINE ? FAIL_TIMEOUT : FAIL_UNREACHED, &e);
 }
 
 static void on_timer(struct loop_timer *t)
@@ -378,13 +398,9 @@ static void on_timer(struct loop_timer *t)
 static void later(struct e2b_call *c, uint64_t ms)
 {
 	struct err e = ERR_INIT;
-	struct failure f;
 
-	if (loop_timer_start(c->api->loop, &c->timer, ms, on_timer, &e) == 0)
-		return;
-	failure_set(&f, FAIL_UNREACHED, c->op->name, &e);
-	f.err.admitted = c->ambiguous ? ADMITTED_UNKNOWN : ADMITTED_NO;
-	finish_failed(c, &f);
+	if (loop_timer_start(c->api->loop, &c->timer, ms, on_timer, &e) < 0)
+		finish_unsent(c, FAIL_UNREACHED, &e);
 }
 
 static void attempt_failed(struct e2b_call *c, const struct failure *f)

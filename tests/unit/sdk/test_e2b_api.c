@@ -461,6 +461,26 @@ TEST(the_breaker_spares_a_server_that_fails_all_the_time)
 	assert_int_equal(script->n_asked, asked);
 	assert_int_equal(g.failure.class, FAIL_UNREACHED);
 	assert_non_null(strstr(g.failure.err.msg, "left alone"));
+	assert_non_null(strstr(g.failure.err.msg, "in a row"));
+}
+
+TEST(who_asks_too_often_is_told_that_it_was_farstep_that_waited)
+{
+	CLIENT({ "GET ", CUT });
+	struct got others = { 0 };
+	struct e2b_end end = end_at(&others, 5000), end2 = end_at(&g, 50);
+
+	snprintf(c.env.api_url, sizeof(c.env.api_url), "http://127.0.0.1:1");
+	for (int i = 0; i < 30; i++)
+		e2b_get(c.api, ID, &end, NULL);
+	loop_pass(c.loop, 0, NULL);
+	e2b_get(c.api, ID, &end2, NULL);
+	wait_done(&c, &g);
+	assert_int_equal(g.failure.class, FAIL_RATE);
+	assert_int_equal(g.failure.err.admitted, ADMITTED_NO);
+	assert_non_null(strstr(g.failure.err.msg, "farstep itself asks 10 times a second"));
+	assert_null(strstr(g.failure.err.msg, "left alone"));
+	assert_int_equal(script->n_asked, 0);
 }
 
 TEST(cancelled_calls_and_a_freed_api_are_silent)
@@ -514,6 +534,7 @@ int main(void)
 		cmocka_unit_test(a_kill_of_what_is_gone_succeeds),
 		cmocka_unit_test(the_other_calls_have_these_paths_and_bodies),
 		cmocka_unit_test(the_breaker_spares_a_server_that_fails_all_the_time),
+		cmocka_unit_test(who_asks_too_often_is_told_that_it_was_farstep_that_waited),
 		cmocka_unit_test(cancelled_calls_and_a_freed_api_are_silent),
 	};
 
