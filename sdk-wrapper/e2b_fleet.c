@@ -9,6 +9,7 @@
 
 #include "protocol/base/cleanup.h"
 #include "sdk-wrapper/e2b_desk.h"
+#include "sdk-wrapper/e2b_spec.h"
 
 /* One call on a loop of its own. */
 struct asking {

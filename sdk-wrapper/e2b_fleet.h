@@ -6,7 +6,7 @@
 #ifndef FARSTEP_SDK_E2B_FLEET_H
 #define FARSTEP_SDK_E2B_FLEET_H
 
-#include "sdk-wrapper/e2b.h"
+#include "sdk-wrapper/provider.h"
 
 struct e2b_found {
 	struct sandbox sandbox;	/* without an address when it was listed */

@@ -15,7 +15,9 @@
 #include "protocol/base/log.h"
 #include "protocol/limits.h"
 #include "sdk-wrapper/e2b.h"
+#include "sdk-wrapper/e2b_end.h"
 #include "sdk-wrapper/e2b_fleet.h"
+#include "sdk-wrapper/e2b_spec.h"
 
 enum {
 	MAKE_MS = 180000,

@@ -7,6 +7,8 @@
 #include "protocol/base/hash.h"
 #include "protocol/base/log.h"
 #include "sdk-wrapper/e2b.h"
+#include "sdk-wrapper/e2b_end.h"
+#include "sdk-wrapper/e2b_spec.h"
 
 #define TOKEN "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 #define ID    "i0123456789abcdefghij"
