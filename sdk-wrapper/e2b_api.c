@@ -13,6 +13,7 @@
 #include "protocol/limits.h"
 #include "sdk-wrapper/breaker.h"
 #include "sdk-wrapper/bucket.h"
+#include "sdk-wrapper/http_text.h"
 
 enum {
 	CALLS_PER_SECOND = 10,	/* far below what the service allows, above what a run needs */

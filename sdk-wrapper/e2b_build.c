@@ -10,6 +10,7 @@
 #include "protocol/base/hash.h"
 #include "protocol/base/log.h"
 #include "protocol/limits.h"
+#include "sdk-wrapper/http_text.h"
 
 enum {
 	POLL_MS = 1000,

@@ -8,7 +8,7 @@
 
 #include "protocol/base/cleanup.h"
 #include "protocol/limits.h"
-#include "sdk-wrapper/http.h"
+#include "sdk-wrapper/http_text.h"
 
 /* Without `network` it stays closed, so that a server which does not know it opens nothing.  It
  * wants both lists: what is allowed goes before what is denied. */

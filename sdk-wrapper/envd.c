@@ -13,6 +13,7 @@
 #include "protocol/base/version.h"
 #include "protocol/limits.h"
 #include "sdk-wrapper/connect.h"
+#include "sdk-wrapper/http_text.h"
 
 enum {
 	CONNECT_MS = 10000,

@@ -10,6 +10,7 @@
 #include "protocol/base/cleanup.h"
 #include "protocol/base/json.h"
 #include "protocol/limits.h"
+#include "sdk-wrapper/http_text.h"
 
 static const struct {
 	const char *name;

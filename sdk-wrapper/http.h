@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * http - requests to providers; the only file that knows libcurl (http.c).
+ * http - requests to providers.
  *
- * libcurl is opened when the first client is made, not when the program starts: a run that
- * needs no HTTP does not pay for it, and does not need it.  It reads proxies (HTTPS_PROXY,
- * NO_PROXY, ...) itself; SSL_CERT_FILE, SSL_CERT_DIR and CURL_CA_BUNDLE name other
- * certificates; FARSTEP_HTTP1 pins HTTP/1.1.
+ * Only the http_* files know libcurl.  It is opened when the first client is made, not when the
+ * program starts: a run that needs no HTTP does not pay for it, and does not need it.  It reads
+ * proxies (HTTPS_PROXY, NO_PROXY, ...) itself; SSL_CERT_FILE, SSL_CERT_DIR and CURL_CA_BUNDLE
+ * name other certificates; FARSTEP_HTTP1 pins HTTP/1.1.
  *
  * Everything runs on the caller's loop.  Redirects are not followed, only http and https are
  * spoken.  Callbacks never come from inside the call that starts something; in them
@@ -47,7 +47,7 @@ struct http_response {
 	int status;		/* 0: none came */
 	const char *body;	/* NUL-terminated; what on_data did not get */
 	size_t body_len;
-	const char *headers;	/* "Name: value" lines, for http_header */
+	const char *headers;	/* "Name: value" lines, for http_text.h */
 	struct err err;		/* unless ANSWERED: what failed, with `admitted` */
 };
 
@@ -87,27 +87,5 @@ unsigned http_connections(const struct http *h);	/* opened so far */
 struct http_call *http_start(struct http *h, const struct http_request *req, struct err *e);
 void http_cancel(struct http_call *c);	/* NULL is fine */
 int http_status(const struct http_call *c);	/* for on_data: of the answer that is coming */
-
-/* The value of the (last) header of that name, copied into ret; false: there is none. */
-bool http_header(const struct http_response *r, const char *name, char *ret, size_t size);
-
-/* Appends s percent-encoded, all but A-Z a-z 0-9 - . _ ~ (and '/' where keep_slash). */
-struct buf;
-int http_escape(struct buf *out, const char *s, bool keep_slash, struct err *e);
-
-/* --- a connected byte stream, with TLS and proxies as for calls --- */
-
-struct http_stream;
-
-/* Connects to the host of url (http: or https:).  on_ready gets err NULL when it stands, else
- * the reason; close the stream in either case. */
-struct http_stream *http_stream_open(struct http *h, const char *url, uint32_t connect_ms,
-				     void (*on_ready)(void *user, const struct err *err),
-				     void *user, struct err *e);
-int http_stream_fd(const struct http_stream *s);	/* to watch; belongs to the stream */
-/* Bytes moved; 0 at the end (recv); -EAGAIN; -EIO. */
-ssize_t http_stream_recv(struct http_stream *s, void *p, size_t n);
-ssize_t http_stream_send(struct http_stream *s, const void *p, size_t n);
-void http_stream_close(struct http_stream *s);	/* NULL is fine */
 
 #endif

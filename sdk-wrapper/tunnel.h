@@ -9,7 +9,7 @@
 #ifndef FARSTEP_SDK_TUNNEL_H
 #define FARSTEP_SDK_TUNNEL_H
 
-#include "sdk-wrapper/http.h"
+#include "sdk-wrapper/http_stream.h"
 
 struct tunnel;
 

@@ -105,12 +105,13 @@ check_calls() {
 check_libraries() {
 	local header files
 	while read -r header files; do
-		grep -rnE --include='*.[ch]' "#[ 	]*include[ 	]*[<\"]([a-z]+/)?${header}[>\"]" "${dirs[@]}" |
+		grep -rnE --include='*.[ch]' "#[ 	]*include[ 	]*[<\"]([a-z-]+/)?${header}[>\"]" "${dirs[@]}" |
 			grep -vE "^([^:]*/)?($files):" |
 			rule "$header is for $files only"
 	done <<-'END'
 		libwebsockets\.h ws\.c
-		curl\.h http\.c
+		curl\.h http_curl\.h
+		http_(curl|int)\.h sdk-wrapper/http(_[a-z]+)?\.[ch]
 		archive\.h (unpack|package)\.c
 		archive_entry\.h (unpack|package)\.c
 		cJSON\.h protocol/base/json[a-z_]*\.[ch]

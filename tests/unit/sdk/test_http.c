@@ -16,6 +16,7 @@
 #include "protocol/base/cleanup.h"
 #include "protocol/base/log.h"
 #include "sdk-wrapper/http.h"
+#include "sdk-wrapper/http_text.h"
 #include "sdk-wrapper/http_trace.h"
 
 /* --- the server --- */
