@@ -187,7 +187,7 @@ static void env_inputs(struct env_list *l, const struct session *s, const json *
 			                  : '_';
 		json_req_str(v, "", "step", &step, NULL);
 		json_opt_int(v, "", "attempt", 1, LIMIT_ATTEMPT, &attempt, NULL);
-		env_path(l, name, "%s/out/%s.%d", s->dir, step, (int)attempt);
+		env_path(l, name, "%s/steps/%s.%d/out", s->dir, step, (int)attempt);
 	}
 }
 
@@ -221,8 +221,8 @@ static void env_contract(struct env_list *l, const struct session *s, const json
 		env_path(l, "FARSTEP_INPUTS", "%s/steps/%s.%d/inputs.json", s->dir, step, attempt);
 	else
 		env_path(l, "FARSTEP_INPUTS", "%s/" NO_INPUTS_FILE, s->dir);
-	env_path(l, "FARSTEP_OUTPUT_DIR", "%s/out/%s.%d", s->dir, step, attempt);
-	env_path(l, "FARSTEP_ARTIFACTS_DIR", "%s/files/%s.%d", s->dir, step, attempt);
+	env_path(l, "FARSTEP_OUTPUT_DIR", "%s/steps/%s.%d/out", s->dir, step, attempt);
+	env_path(l, "FARSTEP_ARTIFACTS_DIR", "%s/steps/%s.%d/artifacts", s->dir, step, attempt);
 	env_path(l, "FARSTEP_CHECKPOINT_DIR", "%s/checkpoints/%s", s->dir, step);
 	env_cache(l, s);
 	env_set(l, "FARSTEP_EVENT_FD", "3");

@@ -45,8 +45,7 @@ static void store_name(const struct session *s, char *out, size_t size)
 
 static int make_dirs(struct session *s, struct err *e)
 {
-	static const char *const dirs[] = { "steps", "out",  "files", "checkpoints",
-		                            "work",  "home", "tmp" };
+	static const char *const dirs[] = { "steps", "checkpoints", "work", "home", "tmp" };
 
 	if (fs_mkdirs(AT_FDCWD, s->dir, 0700, e) < 0)
 		return -1;
@@ -76,6 +75,7 @@ static void session_free(struct session *s)
 	upload_free(s->upload);
 	journal_close(&s->journal);
 	close_fd(&s->dir_fd);
+	close_fd(&s->next_fd);
 	json_free(s->blob);
 	wipe(s->key, sizeof(s->key));
 	free(s);
@@ -92,7 +92,7 @@ static struct session *from_blob(struct worker *w, const char *text, size_t n, s
 		return NULL;
 	}
 	s->w = w;
-	s->dir_fd = s->journal.fd = -1;
+	s->dir_fd = s->next_fd = s->journal.fd = -1;
 	s->lease_ms = LEASE_DEFAULT_MS;
 	s->blob = json_parse(text, n, LIMIT_TEXT, LIMIT_JSON_DEPTH, e);
 	if (!s->blob || json_req_str(s->blob, "params", "session", &id, e) < 0 ||

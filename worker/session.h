@@ -5,9 +5,9 @@
  * Survives connections (they attach and detach) and the worker itself: what cannot be on
  * disk is in the supervisor's store as "session/ID", the rest in ROOT/sessions/ID:
  *   events              journal
- *   steps/STEP.N/       claim, config.json, inputs.json and the keeper's files
+ *   steps/STEP.N/       step_dir.h
  *   no-inputs.json      {}, for the steps that have none
- *   out/STEP.N  files/STEP.N  checkpoints/STEP     a step's output, artifacts, checkpoints
+ *   checkpoints/STEP    of a step, for all its attempts
  *   work  home  tmp     shared by the steps
  *   package.part, package.json, package.list       upload, what came of it, its paths */
 #ifndef FARSTEP_WORKER_SESSION_H
@@ -33,6 +33,7 @@ struct session {
 	char key[SHA256_HEX];
 	char dir[512];
 	int dir_fd;
+	int next_fd;			/* a directory for the next step; -1: none */
 	struct conn *driver;		/* NULL: detached */
 	json *blob;			/* what the store holds: env and secrets are read from it */
 	struct journal journal;

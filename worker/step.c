@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include "worker/step.h"
+#include "worker/step_dir.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -211,32 +212,14 @@ static int check_params(struct session *s, const json *params, struct err *e)
 	return 0;
 }
 
-static int put_file(int dir_fd, const char *name, const struct buf *b, struct err *e)
-{
-	auto_close int fd =
-		openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-	if (fd < 0)
-		return err_set(e, ERR_SYS, errno, "%s", name);
-	return fs_write_all(fd, buf_data(b), buf_len(b), e);
-}
-
 /* The claim: after this the (step, attempt) can never start a second time. */
 static int claim(struct session *s, const char *id, int attempt, const char *driver,
-                 const char *body, struct err *e)
+                 const char *body, int *dir_fd, struct err *e)
 {
-	char dir[LIMIT_STEP_ID + 32];
-	auto_close int fd = -1;
 	struct buf b;
 	struct jw w;
 	int r;
 
-	snprintf(dir, sizeof(dir), "steps/%s.%d", id, attempt);
-	if (mkdirat(s->dir_fd, dir, 0700) < 0)
-		return err_set(e, ERR_SYS, errno, "cannot claim step '%s'", id);
-	fd = openat(s->dir_fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return err_set(e, ERR_SYS, errno, "%s", dir);
 	buf_init(&b, 4096);
 	jw_init(&w, &b);
 	jw_obj(&w);
@@ -245,25 +228,11 @@ static int claim(struct session *s, const char *id, int attempt, const char *dri
 	jw_kstr(&w, "driver", driver);
 	jw_kstr(&w, "body", body);
 	jw_end(&w);
-	r = jw_done(&w, e) < 0 || buf_putc(&b, '\n', e) < 0 ? -1 : put_file(fd, "claim", &b, e);
+	r = jw_done(&w, e) < 0 || buf_putc(&b, '\n', e) < 0
+	            ? -1
+	            : step_dir_claim(s, id, attempt, &b, dir_fd, e);
 	buf_release(&b);
 	return r;
-}
-
-static int make_step_dirs(struct session *s, const char *id, int attempt, struct err *e)
-{
-	static const char *const per_attempt[] = { "out", "files" };
-	char path[LIMIT_STEP_ID + 32];
-
-	for (size_t i = 0; i < ARRAY_LEN(per_attempt); i++) {
-		snprintf(path, sizeof(path), "%s/%s.%d", per_attempt[i], id, attempt);
-		if (mkdirat(s->dir_fd, path, 0700) < 0 && errno != EEXIST)
-			return err_set(e, ERR_SYS, errno, "%s", path);
-	}
-	snprintf(path, sizeof(path), "checkpoints/%s", id);
-	if (mkdirat(s->dir_fd, path, 0700) < 0 && errno != EEXIST)
-		return err_set(e, ERR_SYS, errno, "%s", path);
-	return 0;
 }
 
 /* name -> {directory, files, rows}: FARSTEP_INPUTS */
@@ -283,7 +252,7 @@ static int print_inputs(struct step *st, const json *inputs, struct buf *out, st
 
 		json_opt_int(v, "", "attempt", 1, LIMIT_ATTEMPT, &attempt, NULL);
 		from = step_lookup(st->s, id, (int)attempt);
-		snprintf(dir, sizeof(dir), "%s/out/%s.%d", st->s->dir, id, (int)attempt);
+		snprintf(dir, sizeof(dir), "%s/steps/%s.%d/out", st->s->dir, id, (int)attempt);
 		jw_kobj(&w, json_key(v));
 		jw_kstr(&w, "directory", dir);
 		jw_karr(&w, "files");
@@ -308,12 +277,12 @@ static int write_step_files(struct step *st, const json *params, struct err *e)
 	buf_init(&b, 16 * LIMIT_TEXT);
 	r = json_print(json_get(params, "config"), &b, e);
 	if (r == 0)
-		r = put_file(st->live->dir_fd, "config.json", &b, e);
+		r = step_dir_put(st->live->dir_fd, "config.json", &b, e);
 	buf_reset(&b);
 	if (r == 0 && json_count(json_get(params, "inputs"))) {
 		r = print_inputs(st, json_get(params, "inputs"), &b, e);
 		if (r == 0)
-			r = put_file(st->live->dir_fd, "inputs.json", &b, e);
+			r = step_dir_put(st->live->dir_fd, "inputs.json", &b, e);
 	}
 	buf_release(&b);
 	return r;
@@ -346,13 +315,14 @@ static void note_inputs(struct step *st, const json *params)
 }
 
 /* A step that could not be started at all: it is claimed, so it ends here, lost. */
-static void start(struct step *st, struct conn *c, const json *params, struct reply *r)
+/* Takes dir_fd. */
+static void start(struct step *st, int dir_fd, struct conn *c, const json *params, struct reply *r)
 {
 	struct err e = ERR_INIT;
 
 	st->s->n_running++;
 	st->s->w->count.steps_started++;
-	if (!live_new(st, &e)) {
+	if (!live_new(st, dir_fd, &e)) {
 		st->state = STEP_LOST;
 		st->s->w->count.steps_lost++;
 		session_step_ended(st->s);
@@ -362,9 +332,8 @@ static void start(struct step *st, struct conn *c, const json *params, struct re
 	}
 	st->live->reply = r;
 	note_inputs(st, params);
-	if (live_bind(st, c, params, &e) < 0 ||
-	    make_step_dirs(st->s, st->id, st->attempt, &e) < 0 ||
-	    write_step_files(st, params, &e) < 0 || live_start(st, params, &e) < 0) {
+	if (live_bind(st, c, params, &e) < 0 || write_step_files(st, params, &e) < 0 ||
+	    live_start(st, params, &e) < 0) {
 		log_error("step %s: %s", st->id, e.msg);
 		step_lose(st, e.msg);
 	}
@@ -420,6 +389,7 @@ void step_execute(struct session *s, struct conn *c, const json *params, struct 
 	const char *driver;
 	char body[SHA256_HEX];
 	struct step *st;
+	int dir_fd = -1;
 
 	if (req_step(params, &id, &attempt, true, &e) < 0 || step_body_digest(params, body, &e) < 0)
 		goto refuse;
@@ -436,13 +406,14 @@ void step_execute(struct session *s, struct conn *c, const json *params, struct 
 	else if (s->n_steps >= LIMIT_STEPS)
 		err_set(&e, ERR_LIMIT, 0, "a session has at most %d steps", LIMIT_STEPS);
 	else if (check_params(s, params, &e) == 0 && live_check_binding(c, params, &e) == 0 &&
-	         claim(s, id, (int)attempt, driver, body, &e) == 0) {
+	         claim(s, id, (int)attempt, driver, body, &dir_fd, &e) == 0) {
 		st = step_new(s, id, (int)attempt, driver, body);
 		if (st) {
-			start(st, c, params, r);
+			start(st, dir_fd, c, params, r);
 			session_publish(s);
 			return;
 		}
+		close(dir_fd);
 		err_set(&e, ERR_NO_MEMORY, 0, "step");
 	}
 refuse:
@@ -639,6 +610,7 @@ int step_load_all(struct session *s, struct err *e)
 		close_fd(&fd);
 		return err_set(e, ERR_SYS, errno, "steps");
 	}
+	step_dir_forget(s);
 	while ((f = readdir(d))) {
 		struct err bad = ERR_INIT;
 
@@ -679,7 +651,7 @@ static void recover(struct step *st, int *adopted, int *lost)
 	int keeper;
 
 	st->s->n_running++;
-	if (!live_new(st, &e)) {
+	if (!live_new(st, -1, &e)) {
 		log_error("step %s: %s", st->id, e.msg);
 		st->state = STEP_LOST;
 		st->s->w->count.steps_lost++;

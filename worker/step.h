@@ -3,13 +3,14 @@
  * step - one attempt of one step: claim, keeper, streams, end.
  *
  *   step.c         the table, step.execute and its siblings, recovery
+ *   step_dir.c     its directory
  *   step_keeper.c  its keeper: orders, states, the record it leaves
  *   step_live.c    its streams, bound to a connection; its end
  *   step_artifacts.c  its artifacts as one stream
  *   step_events.c  lines of descriptor 3 into events
  *
- * A (session, step, attempt) starts at most once: the claim file is made with O_EXCL
- * before anything is forked, and found again by a new worker. */
+ * A (session, step, attempt) starts at most once: its directory with the claim is
+ * made before anything is forked, and found again by a new worker. */
 #ifndef FARSTEP_WORKER_STEP_H
 #define FARSTEP_WORKER_STEP_H
 
@@ -86,7 +87,8 @@ void step_recover_all(struct session *s, int *adopted, int *lost);  /* keepers, 
 /* ---- between step*.c ---- */
 extern const char *const step_stream_names[KS_COUNT]; /* and those of the spools */
 struct step *step_lookup(struct session *s, const char *id, int attempt);
-struct live *live_new(struct step *st, struct err *e);
+/* Takes dir_fd, the step's directory; -1: opens it. */
+struct live *live_new(struct step *st, int dir_fd, struct err *e);
 void live_free(struct step *st);
 #define LIVE_NAME_MAX (LIMIT_RUN_ID + LIMIT_STEP_ID + 16) /* "SESSION/STEP/ATTEMPT" */
 void live_name(const struct step *st, char ret[LIVE_NAME_MAX]);

@@ -19,6 +19,7 @@
 #include "worker/drivers.h"
 #include "worker/spare.h"
 #include "worker/step.h"
+#include "worker/step_dir.h"
 #include "worker/store.h"
 
 #define PLAN_MAX         (2 * 1024 * 1024)
@@ -79,9 +80,9 @@ static int plan_print(struct step *st, const json *params, struct buf *out, stru
 		return -1;
 	snprintf(path, sizeof(path), "%s/steps/%s.%d", s->dir, st->id, st->attempt);
 	jw_kstr(&w, "dir", path);
-	snprintf(path, sizeof(path), "%s/files/%s.%d", s->dir, st->id, st->attempt);
+	snprintf(path, sizeof(path), "%s/steps/%s.%d/artifacts", s->dir, st->id, st->attempt);
 	jw_kstr(&w, "artifacts_dir", path);
-	snprintf(path, sizeof(path), "%s/out/%s.%d", s->dir, st->id, st->attempt);
+	snprintf(path, sizeof(path), "%s/steps/%s.%d/out", s->dir, st->id, st->attempt);
 	jw_kstr(&w, "output_dir", path);
 	snprintf(path, sizeof(path), "%s/work", s->dir);
 	jw_kstr(&w, "work_dir", path);
@@ -356,6 +357,7 @@ static void on_keeper(struct loop_io *io, unsigned got)
 	struct step *st = l->st;
 	struct session *s = st->s;
 	struct keeper_state ks;
+	bool prepare = false;
 	ssize_t n;
 
 	while ((n = recv(l->keeper_fd, &ks, sizeof(ks), MSG_DONTWAIT)) == (ssize_t)sizeof(ks)) {
@@ -365,10 +367,14 @@ static void on_keeper(struct loop_io *io, unsigned got)
 			session_pump(s);
 			return;
 		}
+		prepare |= ks.phase == KP_RUNNING;
 	}
 	/* The record may be there although the last state was not delivered. */
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR) || (got & LOOP_HUP))
 		finished(st);
 	session_pump(s);
+	/* The one that just began leaves us the time. */
+	if (prepare && s->n_steps > 1)
+		step_dir_prepare(s);
 }
 

@@ -16,12 +16,13 @@
 
 /* ---- life ---- */
 
-struct live *live_new(struct step *st, struct err *e)
+struct live *live_new(struct step *st, int dir_fd, struct err *e)
 {
 	struct live *l = calloc(1, sizeof(*l));
 	char dir[LIMIT_STEP_ID + 32];
 
 	if (!l) {
+		close_fd(&dir_fd);
 		err_set(e, ERR_NO_MEMORY, 0, "step");
 		return NULL;
 	}
@@ -32,7 +33,9 @@ struct live *live_new(struct step *st, struct err *e)
 	lines_init(&l->lines, LIMIT_EVENT_LINE);
 	l->lines.seen = l->lines.taken = st->src;
 	snprintf(dir, sizeof(dir), "steps/%s.%d", st->id, st->attempt);
-	l->dir_fd = openat(st->s->dir_fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	l->dir_fd = dir_fd >= 0 ? dir_fd
+	                        : openat(st->s->dir_fd, dir,
+	                                 O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (l->dir_fd < 0) {
 		err_set(e, ERR_SYS, errno, "%s", dir);
 		free(l);

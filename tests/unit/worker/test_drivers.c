@@ -178,12 +178,12 @@ TEST(the_environment_is_that_of_the_contract)
 		"\"FARSTEP_ATTEMPT=2\"",
 		"\"FARSTEP_CONFIG=/root/sessions/s/steps/st.2/config.json\"",
 		"\"FARSTEP_INPUTS=/root/sessions/s/steps/st.2/inputs.json\"",
-		"\"FARSTEP_OUTPUT_DIR=/root/sessions/s/out/st.2\"",
-		"\"FARSTEP_ARTIFACTS_DIR=/root/sessions/s/files/st.2\"",
+		"\"FARSTEP_OUTPUT_DIR=/root/sessions/s/steps/st.2/out\"",
+		"\"FARSTEP_ARTIFACTS_DIR=/root/sessions/s/steps/st.2/artifacts\"",
 		"\"FARSTEP_CHECKPOINT_DIR=/root/sessions/s/checkpoints/st\"",
 		"\"FARSTEP_CACHE_DIR=/root/cache\"",
 		"\"FARSTEP_EVENT_FD=3\"",
-		"\"FARSTEP_INPUT_SORT_BY_X=/root/sessions/s/out/sorted.3\"",
+		"\"FARSTEP_INPUT_SORT_BY_X=/root/sessions/s/steps/sorted.3/out\"",
 		"\"USER=",
 	};
 
