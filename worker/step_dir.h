@@ -7,8 +7,9 @@
  *   out  artifacts   what the step makes for others, and for home
  *   and the files of the keeper (keeper.h).  checkpoints/STEP is for all attempts.
  *
- * On a disk each file and directory takes its time.  So in a session with several steps those of the
- * next one are made while a step runs, as steps/.next: a rename that replaces nothing is its claim. */
+ * On a disk each file and directory takes its time.  So in a session with several steps those of
+ * the next one are made while a step runs, as steps/.next: a rename that replaces nothing is its
+ * claim. */
 #ifndef FARSTEP_WORKER_STEP_DIR_H
 #define FARSTEP_WORKER_STEP_DIR_H
 

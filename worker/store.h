@@ -30,7 +30,7 @@
 enum store_type {
 	STORE_PUT = 'P', /* name NUL, bytes; with or without a descriptor; replaces (a put without a
 				 * descriptor keeps the one that is there) */
-	STORE_DEL = 'D', /* name NUL; with "session/ID" go the keepers whose bytes begin with "ID/" */
+	STORE_DEL = 'D', /* name NUL; with "session/ID" go keepers whose bytes begin with "ID/" */
 	STORE_END = 'E', /* supervisor: that was all */
 	STORE_LEASE = 'L', /* u32 ms: end everything unless renewed in time; 0: no lease */
 	STORE_BEAT = 'B',  /* the worker lives */
