@@ -25,8 +25,8 @@ struct spool {
 	void *user;
 };
 
-/* Takes pipe_fd, which does not block; borrows dir_fd and name.  Starts reading; the file (0600) is made when the first
- * byte comes: most steps leave two of their three streams empty. */
+/* Takes pipe_fd, which does not block; borrows dir_fd and name.  Starts reading; the file (0600) is
+ * made when the first byte comes: most steps leave two of their three streams empty. */
 int spool_open(struct spool *s, struct loop *l, int dir_fd, const char *name, int pipe_fd,
                uint64_t quota, struct err *e);
 void spool_ack(struct spool *s, uint64_t offset);

@@ -144,7 +144,7 @@ def named(path):
 
 def spare():
     """The keeper that waits for the next step is killed, or stopped for a moment: no step notices."""
-    p = pipeline("spare", [shell("a", "sleep 0.6; echo a"), shell("b", "echo b", ["a"])])
+    p = pipeline("spare", [shell("first", "true", []), shell("a", "sleep 0.6; echo a", []), shell("b", "echo b", ["a"])])
     for sig, what in ((signal.SIGKILL, "killed"), (signal.SIGSTOP, "stopped")):
         v = Victim(p, "local")
 

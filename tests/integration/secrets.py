@@ -27,8 +27,11 @@ sleep 1
 def everything(path):
     for d, _, names in os.walk(path):
         for n in names:
-            with open(os.path.join(d, n), "rb") as f:
-                yield os.path.join(d, n), f.read()
+            try:
+                with open(os.path.join(d, n), "rb") as f:
+                    yield os.path.join(d, n), f.read()
+            except FileNotFoundError:   # it has its own name by now
+                pass
 
 
 def find(path, values):

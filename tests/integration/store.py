@@ -21,7 +21,12 @@ def started(c, id, script, **more):
 def sockets():
     """Of the supervisor: descriptors that it holds."""
     at = "/proc/%d/fd" % w.p.pid
-    links = [os.readlink(os.path.join(at, f)) for f in os.listdir(at)]
+    links = []
+    for f in os.listdir(at):
+        try:
+            links.append(os.readlink(os.path.join(at, f)))
+        except FileNotFoundError:   # closed meanwhile
+            pass
     return len([x for x in links if x.startswith("socket:")])
 
 
