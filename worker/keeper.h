@@ -5,8 +5,9 @@
  * The keeper owns the step's pipes, spools, running digests, deadline and end; it
  * writes the signed record and exits, or waits for the plan of another step: after one that
  * ended by itself and left nothing, nothing of it is left in the keeper either.  It talks to
- * whatever worker holds the other end of its SOCK_SEQPACKET socket (a duplicate waits at
- * the supervisor, so that a new worker can take it over).  Messages are datagrams: a half-written one cannot
+ * whatever worker holds the other end of its SOCK_SEQPACKET socket (a duplicate waits at the
+ * supervisor, so that a new worker can take it over).  Messages are datagrams: a half-written
+ * one cannot
  * exist.  The keeper never waits for the worker: what cannot be sent is dropped,
  * because a later STATE says the same.
  *
