@@ -186,6 +186,9 @@ void left_files_unasked(struct run *r);
 /* ---- send.c ---- */
 struct sending *sending_new(struct run *r, struct err *e); /* compresses; blocks for it */
 void sending_start(struct sending *s);                     /* there is a link */
+/* The provider brings it: its descriptor, borrowed.  Nothing is sent until sending_brought. */
+int sending_expect(struct sending *s, uint64_t *size);
+void sending_brought(struct sending *s, const char *path); /* NULL: it did not */
 void sending_free(struct sending *s);
 void sending_pump(struct sending *s);
 

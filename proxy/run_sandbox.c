@@ -112,6 +112,23 @@ static void on_make_step(void *user, enum make_step step, uint64_t took_ms, uint
 		log_error("%s", e.msg);
 }
 
+static bool package(void *user, struct make_file *ret)
+{
+	struct run *r = user;
+
+	if (!r->sending)
+		return false;
+	ret->fd = sending_expect(r->sending, &ret->size);
+	return true;
+}
+
+static void on_package(void *user, const char *path)
+{
+	struct run *r = user;
+
+	sending_brought(r->sending, path);
+}
+
 static void on_made(void *user, const struct err *err)
 {
 	struct run *r = user;
@@ -141,7 +158,9 @@ static void on_worker_end(void *user, const struct err *why)
 /* Elsewhere: on_made goes on. */
 static int make_sandbox(struct run *r, struct err *e)
 {
-	const struct make_hooks hooks = { r, on_asked, on_make_step, on_made, on_worker_end };
+	const struct make_hooks hooks = {
+		r, on_asked, on_make_step, package, on_package, on_made, on_worker_end,
+	};
 
 	r->kept = r->provider->make(r->loop, &r->spec, &r->sandbox, &hooks, e);
 	/* What was asked for is journalled before it exists. */

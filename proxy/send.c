@@ -24,6 +24,8 @@ struct sending {
 	int fd;
 	uint64_t size;
 	uint64_t begun_ns;
+	bool started, expected; /* the provider brings it: until it is there nothing is asked */
+	char *path;             /* in the sandbox; NULL: it goes over the session */
 };
 
 static bool send_one(struct sending *s)
@@ -87,6 +89,17 @@ static int render(struct call *c, struct link *l, struct buf *out, struct err *e
 {
 	struct sending *s = (struct sending *)((char *)c - offsetof(struct sending, call));
 
+	if (s->path) {
+		struct jw w;
+
+		jw_init(&w, out);
+		jw_obj(&w);
+		jw_kstr(&w, "sha256", s->run->package.sha256);
+		jw_ku64s(&w, "size", s->size);
+		jw_kstr(&w, "path", s->path);
+		jw_end(&w);
+		return jw_done(&w, e);
+	}
 	stream_out_bind(&s->out, link_bind(l, s, on_window), s->out.acked, 0);
 	s->out.ended = true;
 	s->out.total = s->size;
@@ -103,6 +116,14 @@ static void on_loaded(struct call *c, const json *result, const struct err *erro
 	struct jw w;
 
 	(void)result;
+	if (error && s->path) {
+		log_warn("the package that was brought into the sandbox: %s; it is sent again",
+		         error->msg);
+		free(s->path);
+		s->path = NULL;
+		link_call(r->link, &s->call);
+		return;
+	}
 	if (error) {
 		struct err e = *error;
 
@@ -166,7 +187,24 @@ struct sending *sending_new(struct run *r, struct err *e)
 
 void sending_start(struct sending *s)
 {
-	link_call(s->run->link, &s->call);
+	s->started = true;
+	if (!s->expected)
+		link_call(s->run->link, &s->call);
+}
+
+int sending_expect(struct sending *s, uint64_t *size)
+{
+	s->expected = true;
+	*size = s->size;
+	return s->fd;
+}
+
+void sending_brought(struct sending *s, const char *path)
+{
+	s->expected = false;
+	s->path = path ? strdup(path) : NULL;
+	if (s->started)
+		link_call(s->run->link, &s->call);
 }
 
 void sending_free(struct sending *s)
@@ -176,5 +214,6 @@ void sending_free(struct sending *s)
 	if (s->run->link)
 		link_forget(s->run->link, &s->call);
 	close_fd(&s->fd);
+	free(s->path);
 	free(s);
 }

@@ -10,6 +10,7 @@
 #include "protocol/base/log.h"
 #include "sdk-wrapper/e2b_build.h"
 #include "sdk-wrapper/e2b_desk.h"
+#include "sdk-wrapper/e2b_package.h"
 #include "sdk-wrapper/e2b_spec.h"
 #include "sdk-wrapper/e2b_worker.h"
 
@@ -31,6 +32,9 @@ struct e2b {
 	struct e2b_call *call;
 	struct e2b_sandbox made;
 	struct e2b_worker *worker;	/* watched on when it is up */
+	struct make_file file;		/* the package; fd -1: there is none, or it is there */
+	char file_path[100];
+	struct e2b_package *package;	/* what brings it, if not the worker's upload */
 	struct loop_timer timer;
 	/* the other calls */
 	void (*on_done)(void *user, const struct err *err);
@@ -64,6 +68,8 @@ static void up_release(struct e2b *s)
 	s->build = NULL;
 	e2b_worker_close(s->worker);
 	s->worker = NULL;
+	e2b_package_cancel(s->package);
+	s->package = NULL;
 	s->spec = NULL;
 }
 
@@ -105,9 +111,29 @@ static void up_failed(struct e2b *s, const struct err *err)
 
 /* 3: the worker */
 
+static void package_ends(struct e2b *s, const char *path)
+{
+	s->file.fd = -1;
+	s->hooks.on_package(s->hooks.user, path);
+}
+
 static void on_worker_step(void *user, enum make_step step, uint64_t bytes)
 {
-	tell_step(user, step, bytes);
+	struct e2b *s = user;
+
+	tell_step(s, step, bytes);
+	if (step == MADE_UPLOAD && s->file.fd >= 0 && !s->package)
+		package_ends(s, s->file_path);
+}
+
+/* It can come another way. */
+static void on_package_end(void *user, const struct err *err)
+{
+	struct e2b *s = user;
+
+	if (err)
+		log_info("the package: %s", err->msg);
+	package_ends(s, err ? NULL : s->file_path);
 }
 
 static void on_worker_up(void *user, const struct err *err)
@@ -130,11 +156,34 @@ static void on_worker_end(void *user, const struct err *why)
 		s->hooks.on_worker_end(s->hooks.user, why);
 }
 
+/* In the request that brings the worker, if it is small and there is such a request; else beside
+ * it. */
+static void bring_package(struct e2b *s, struct e2b_worker_place *place)
+{
+	struct err e = ERR_INIT;
+
+	s->file = (struct make_file){ .fd = -1 };
+	if (!s->hooks.package || !s->hooks.package(s->hooks.user, &s->file))
+		return;
+	snprintf(s->file_path, sizeof(s->file_path), E2B_PACKAGE_PATH, s->order.unique);
+	if (!place->may_be_there && s->file.size <= E2B_PACKAGE_ONE_REQUEST) {
+		place->package = s->file;
+		place->package_path = s->file_path;
+		return;
+	}
+	s->package = e2b_package_start(s->desk.loop, s->desk.http, &s->desk.env, &s->made,
+				       s->order.unique, s->file.fd, s->file.size, on_package_end, s,
+				       &e);
+	if (!s->package)
+		on_package_end(s, &e);
+}
+
 static void bring_worker(struct e2b *s)
 {
 	const struct e2b_worker_hooks hooks = { s, on_worker_step, on_worker_up, on_worker_end };
-	const struct e2b_worker_place place = {
+	struct e2b_worker_place place = {
 		.spec = s->spec,
+		.package = { .fd = -1 },
 		.sandbox = &s->made,
 		.unique = s->order.unique,
 		.may_be_there = strncmp(s->fit.base, OUR_TEMPLATES, strlen(OUR_TEMPLATES)) == 0,
@@ -142,6 +191,7 @@ static void bring_worker(struct e2b *s)
 	};
 	struct err e = ERR_INIT;
 
+	bring_package(s, &place);
 	if (e2b_worker_start(s->worker, s->desk.http, &s->desk.env, &place, &hooks, &e) < 0)
 		up_failed(s, &e);
 }

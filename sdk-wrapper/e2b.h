@@ -2,9 +2,9 @@
  *
  * e2b - one sandbox at E2B: made, with a worker that runs, and looked after.
  *
- * Bring-up is four requests: create, one upload (the worker), start, and the WebSocket through
- * the edge, which the caller makes.  Nothing of the user's environment or secrets goes to E2B;
- * what a step gets, the package included, goes over the session.
+ * Bring-up is four requests: create, one upload (the worker, with a package that is ready), start,
+ * and the WebSocket through the edge, which the caller makes.  Nothing of the user's environment
+ * or secrets goes to E2B: what a step gets goes over the session.
  *
  * Everything is asynchronous on the caller's loop, one thing at a time; callbacks never come
  * from inside the call. */

@@ -128,6 +128,20 @@ static void on_step(void *user, enum make_step step, uint64_t took_ms, uint64_t 
 		k->hooks.on_step(k->hooks.user, step, took_ms, bytes);
 }
 
+static bool package(void *user, struct make_file *ret)
+{
+	struct kept *k = user;
+
+	return k->hooks.package && k->hooks.package(k->hooks.user, ret);
+}
+
+static void on_package(void *user, const char *path)
+{
+	struct kept *k = user;
+
+	k->hooks.on_package(k->hooks.user, path);
+}
+
 static void on_done(void *user, const struct err *err)
 {
 	struct kept *k = user;
@@ -150,7 +164,9 @@ static void *e2b_make(struct loop *l, const struct sandbox_spec *spec, struct sa
 		      const struct make_hooks *hooks, struct err *e)
 {
 	struct kept *k = kept_new(l, e);
-	struct make_hooks mine = { k, on_asked, on_step, on_done, on_worker_end };
+	struct make_hooks mine = {
+		k, on_asked, on_step, package, on_package, on_done, on_worker_end,
+	};
 
 	if (!k)
 		return NULL;

@@ -399,7 +399,7 @@ static void on_uploaded(void *user, const struct envd_result *r)
 		fail(w, &r->failure->err);
 		return;
 	}
-	w->hooks.on_step(w->hooks.user, MADE_UPLOAD, w->len);
+	w->hooks.on_step(w->hooks.user, MADE_UPLOAD, w->len + w->place.package.size);
 	if (start(w, &e) < 0)
 		fail(w, &e);
 }
@@ -407,11 +407,13 @@ static void on_uploaded(void *user, const struct envd_result *r)
 static int upload(struct e2b_worker *w, struct err *e)
 {
 	char worker[100];
-	struct envd_file file = { worker, w->fd, 0, w->len };
+	const struct make_file *package = &w->place.package;
+	struct envd_file files[] = { { worker, w->fd, 0, w->len },
+				     { w->place.package_path, package->fd, 0, package->size } };
 	struct envd_end end = { left_ms(w), on_uploaded, w };
 
 	snprintf(worker, sizeof(worker), WORKER_PATH, w->place.unique);
-	w->upload = envd_upload(w->envd, &file, 1, &end, e);
+	w->upload = envd_upload(w->envd, files, package->fd < 0 ? 1 : 2, &end, e);
 	return w->upload ? 0 : -1;
 }
 

@@ -17,6 +17,8 @@ struct e2b_worker_place {
 	const struct e2b_sandbox *sandbox;
 	const char *unique;	/* names its files in the sandbox, and its process */
 	bool may_be_there;	/* the template may hold this very worker: that is tried first */
+	struct make_file package;	/* comes along with an upload; fd -1: none */
+	const char *package_path;
 	uint64_t until_ns;
 };
 

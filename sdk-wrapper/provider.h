@@ -55,6 +55,12 @@ struct sandbox {
 
 enum make_step { MADE_SANDBOX, MADE_UPLOAD, MADE_START };
 
+/* A file that is wanted in the sandbox: size bytes of fd. */
+struct make_file {
+	int fd;
+	uint64_t size;
+};
+
 struct make_hooks {
 	void *user;
 	/* May be NULL.  The request is on its way: while the provider is at work there is time
@@ -62,6 +68,12 @@ struct make_hooks {
 	void (*on_asked)(void *user);
 	/* May be NULL.  took_ms: that step alone; bytes: of the upload, which may be left out. */
 	void (*on_step)(void *user, enum make_step step, uint64_t took_ms, uint64_t bytes);
+	/* May be NULL.  The sandbox is there and gets its worker: is there a package that could
+	 * come along?  fd is borrowed until on_package, or let_go. */
+	bool (*package)(void *user, struct make_file *ret);
+	/* Once after a true, also later than on_done: it lies there under path (borrowed); NULL: it
+	 * does not, and has to come over the session. */
+	void (*on_package)(void *user, const char *path);
 	/* Once: the sandbox is there and the worker's program was started (it may not listen yet),
 	 * or why not.  Never from inside make. */
 	void (*on_done)(void *user, const struct err *err);

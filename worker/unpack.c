@@ -893,18 +893,42 @@ static void report(const char *fmt, ...)
 	fs_write_all(STDOUT_FILENO, line, (size_t)n + 1, NULL);
 }
 
+static int verify(int fd, const char *sha256_hex, struct err *e)
+{
+	static uint8_t piece[CHUNK];
+	char got[SHA256_HEX];
+	struct hash h;
+	off_t at = 0;
+	ssize_t n;
+
+	hash_init(&h);
+	while ((n = pread(fd, piece, sizeof(piece), at)) > 0) {
+		hash_update(&h, piece, (size_t)n);
+		at += n;
+	}
+	if (n < 0)
+		return err_set(e, ERR_SYS, errno, "package: read");
+	hash_hex(&h, got);
+	return strcmp(got, sha256_hex) == 0
+	               ? 0
+	               : err_set(e, ERR_INTEGRITY, 0,
+	                         "package: the bytes received have another SHA-256 than announced");
+}
+
 int unpack_main(int argc, char **argv)
 {
 	struct err e = ERR_INIT;
 	struct unpack_result got = { 0 };
-	int in_fd = argc == 3 ? parse_fd(argv[0]) : -1;
-	int dir_fd = argc == 3 ? parse_fd(argv[1]) : -1;
+	int in_fd = argc == 3 || argc == 4 ? parse_fd(argv[0]) : -1;
+	int dir_fd = argc == 3 || argc == 4 ? parse_fd(argv[1]) : -1;
 	int r;
 
 	if (in_fd < 0 || dir_fd < 0)
-		r = err_set(&e, ERR_USAGE, 0, "--role unpack IN_FD DIR_FD NAME");
+		r = err_set(&e, ERR_USAGE, 0, "--role unpack IN_FD DIR_FD NAME [SHA256]");
+	else if (confine(in_fd, dir_fd, &e) < 0 || (argc == 4 && verify(in_fd, argv[3], &e) < 0))
+		r = -1;
 	else
-		r = confine(in_fd, dir_fd, &e) < 0 ? -1 : unpack(in_fd, dir_fd, argv[2], &got, &e);
+		r = unpack(in_fd, dir_fd, argv[2], &got, &e);
 	if (r == 0)
 		report("ok %llu %llu", (unsigned long long)got.files,
 		       (unsigned long long)got.bytes);

@@ -26,7 +26,8 @@ struct unpack_result {
  * a truncated archive. */
 int unpack(int in_fd, int dir_fd, const char *name, struct unpack_result *ret, struct err *e);
 
-/* The helper process: arguments as main() got them after --role unpack: IN_FD DIR_FD NAME.
+/* The helper process: arguments as main() got them after --role unpack: IN_FD DIR_FD NAME
+ * [SHA256].  With a digest it looks first whether the archive has it (ERR_INTEGRITY).
  * Reports on standard output one line "ok FILES BYTES" or "CLASS message". Exit 0 or 1. */
 int unpack_main(int argc, char **argv);
 

@@ -17,7 +17,6 @@
 
 #define REPORT_MAX 600
 #define DONE_MAX   4096
-#define READ_PIECE (64 * 1024)
 
 struct upload {
 	struct session *s;
@@ -25,6 +24,8 @@ struct upload {
 	uint64_t size;
 	int fd; /* package.part */
 	struct hash hash;
+	bool unhashed; /* some of it came before us: the helper sums it up */
+	bool by_path;  /* it was a file */
 	struct stream_in in;
 	struct conn *conn;
 	struct reply *reply;
@@ -145,13 +146,14 @@ bool upload_on_child(struct worker *w, pid_t pid, int status)
 /* The helper finds: 3 the archive, 4 the session's directory, 5 where its report goes. */
 static int start_helper(struct upload *u, struct err *e)
 {
-	static char *const argv[] = { (char *)"farstep-worker",
-		                      (char *)"--role",
-		                      (char *)"unpack",
-		                      (char *)"3",
-		                      (char *)"4",
-		                      (char *)"work",
-		                      NULL };
+	char *const argv[] = { (char *)"farstep-worker",
+		               (char *)"--role",
+		               (char *)"unpack",
+		               (char *)"3",
+		               (char *)"4",
+		               (char *)"work",
+		               u->unhashed ? u->sha256 : NULL,
+		               NULL };
 	int report[2], fds[3];
 
 	if (pipe2(report, O_CLOEXEC) < 0)
@@ -174,7 +176,7 @@ static void complete(struct upload *u)
 	char got[SHA256_HEX];
 
 	hash_hex(&u->hash, got);
-	if (strcmp(got, u->sha256) != 0)
+	if (!u->unhashed && strcmp(got, u->sha256) != 0)
 		err_set(&u->failed, ERR_INTEGRITY, 0,
 		        "package: the bytes received have another SHA-256 than announced");
 	else if (start_helper(u, &u->failed) == 0)
@@ -232,28 +234,35 @@ static void on_gone(void *owner, uint32_t channel)
 	stream_in_unbind(&u->in);
 }
 
-static int hash_part(struct upload *u, struct err *e)
-{
-	auto_free uint8_t *piece = malloc(READ_PIECE);
-	ssize_t n;
-
-	if (!piece)
-		return err_set(e, ERR_NO_MEMORY, 0, "package");
-	while ((n = read(u->fd, piece, READ_PIECE)) > 0) {
-		hash_update(&u->hash, piece, (size_t)n);
-		u->in.next += (uint64_t)n;
-	}
-	u->in.durable = u->in.next;
-	return n < 0 ? err_set(e, ERR_SYS, errno, "package.part") : 0;
-}
-
 static int open_part(struct upload *u, struct err *e)
 {
+	struct stat st;
+
 	u->fd = openat(u->s->dir_fd, "package.part", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
 	               0600);
-	if (u->fd < 0)
+	if (u->fd < 0 || fstat(u->fd, &st) < 0 || lseek(u->fd, 0, SEEK_END) < 0)
 		return err_set(e, ERR_SYS, errno, "package.part");
-	return hash_part(u, e);
+	u->unhashed = st.st_size > 0;
+	u->in.next = u->in.durable = (uint64_t)st.st_size;
+	return 0;
+}
+
+/* A file that was brought here by other means than this protocol becomes ours, if it is whole. */
+static int take_file(struct session *s, const char *path, uint64_t size, struct err *e)
+{
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_SYS, errno,
+		               "package: %.200s", path);
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != size)
+		return err_set(e, ERR_INTEGRITY, 0,
+		               "package: %.200s: want a file of %llu bytes, it has %llu", path,
+		               (unsigned long long)size, (unsigned long long)st.st_size);
+	if (renameat(AT_FDCWD, path, s->dir_fd, "package.part") < 0)
+		return err_set(e, ERR_SYS, errno, "package: %.200s", path);
+	return 0;
 }
 
 struct upload *upload_recover(struct session *s)
@@ -282,12 +291,16 @@ struct upload *upload_recover(struct session *s)
 	return u;
 }
 
-static int begin(struct session *s, const char *sha, uint64_t size, struct err *e)
+static int begin(struct session *s, const char *sha, uint64_t size, const char *path, struct err *e)
 {
-	struct upload *u = upload_new(s);
+	struct upload *u;
 
+	if (path && take_file(s, path, size, e) < 0)
+		return -1;
+	u = upload_new(s);
 	if (!u)
 		return err_set(e, ERR_NO_MEMORY, 0, "package");
+	u->by_path = path != NULL;
 	strcpy(u->sha256, sha); /* lint-ok: 64 digits */
 	u->size = size;
 	if (open_part(u, e) < 0) {
@@ -304,18 +317,30 @@ void upload_load(struct session *s, struct conn *c, const json *params, struct r
 	const char *sha = NULL;
 	uint64_t size = 0;
 	int64_t channel = 0;
+	const char *path = NULL;
 	struct upload *u;
 
 	if (json_req_str(params, "params", "sha256", &sha, &e) < 0 ||
 	    json_req_u64(params, "params", "size", &size, &e) < 0 ||
-	    json_req_int(params, "params", "channel", 1, UINT32_MAX, &channel, &e) < 0)
+	    json_opt_str(params, "params", "path", &path, &e) < 0 ||
+	    (!path &&
+	     json_req_int(params, "params", "channel", 1, UINT32_MAX, &channel, &e) < 0))
 		goto refuse;
 	if (strlen(sha) != SHA256_HEX - 1 || size == 0 || size > (uint64_t)LIMIT_PACKAGE) {
 		err_set(&e, ERR_INVALID_PARAMS, 0,
 		        "params: want sha256 of 64 digits and size of 1 to %lld", LIMIT_PACKAGE);
 		goto refuse;
 	}
-	if (!s->upload && begin(s, sha, size, &e) < 0)
+	if (path && *path != '/') {
+		err_set(&e, ERR_INVALID_PARAMS, 0, "params.path: want an absolute path");
+		goto refuse;
+	}
+	/* What was wrong with a file says nothing of what comes by a channel. */
+	if (s->upload && s->upload->by_path && s->upload->failed.code && !path) {
+		upload_free(s->upload);
+		s->upload = NULL;
+	}
+	if (!s->upload && begin(s, sha, size, path, &e) < 0)
 		goto refuse;
 	u = s->upload;
 	if (strcmp(u->sha256, sha) != 0) {
@@ -334,6 +359,15 @@ void upload_load(struct session *s, struct conn *c, const json *params, struct r
 	}
 	if (u->helper > 0)
 		return;
+	if (u->in.next == u->size) { /* a file, or all of it came before the worker was replaced */
+		complete(u);
+		return;
+	}
+	if (path) {
+		err_set(&e, ERR_CONFLICT, 0, "params.path: a part of the package came by a channel");
+		u->reply = NULL;
+		goto refuse;
+	}
 	if (u->conn)
 		conn_unbind(u->conn, u->in.channel);
 	u->conn = NULL;
@@ -343,10 +377,7 @@ void upload_load(struct session *s, struct conn *c, const json *params, struct r
 	}
 	u->conn = c;
 	stream_in_bind(&u->in, (uint32_t)channel, u->in.next, WINDOW_UPLOAD);
-	if (u->in.next == u->size) /* everything came before the worker was replaced */
-		complete(u);
-	else
-		grant(u, true);
+	grant(u, true);
 	return;
 refuse:
 	reply_error(r, &e, NULL);

@@ -309,7 +309,10 @@ static void on_worker_end(void *user, const struct err *why)
 
 static int create(struct exec *x, const uint8_t *user_key, struct err *e)
 {
-	const struct make_hooks hooks = { x, NULL, on_make_step, on_made, on_worker_end };
+	const struct make_hooks hooks = { .user = x,
+		                          .on_step = on_make_step,
+		                          .on_done = on_made,
+		                          .on_worker_end = on_worker_end };
 	uint8_t raw[SHA256_LEN];
 
 	if (worker_path(x->worker, e) < 0)

@@ -296,6 +296,45 @@ def load(c, packed, sha256=None):
     return c.message(lambda m: m.get("id") == rid)
 
 
+def tree(c):
+    """What a session's package left: {path: (mode, bytes)}."""
+    top, found = w.dir + "/root/sessions/%s/work" % c.name, {}
+    for d, _, names in os.walk(top):
+        for n in names:
+            p = os.path.join(d, n)
+            found[os.path.relpath(p, top)] = (os.stat(p).st_mode, open(p, "rb").read())
+    return found
+
+
+def load_file(c, path, packed):
+    return c.call("package.load", {"sha256": hashlib.sha256(packed).hexdigest(), "size": str(len(packed)), "path": path})
+
+
+def by_path(good):
+    """A package that lies in the sandbox already."""
+    path = w.dir + "/brought"
+    a, b = new_session(), new_session()
+    with open(path, "wb") as f:
+        f.write(good)
+    got = load_file(a, path, good)
+    ok(got.get("result") == {"files": 2, "bytes": "20008"} == load(b, good).get("result") and tree(a) == tree(b) and len(tree(a)) == 2 and not os.path.exists(path),
+       "a package that was brought as a file gives the same tree as one that came in frames [R19]", (got, tree(a), tree(b)))
+    ok(load_file(a, path, good)["result"] == got["result"], "asked again it is there")
+    c = new_session()
+    for what, content, cls in (("missing", None, "not_found"), ("cut", good[:-1], "integrity"), ("longer", good + b"x", "integrity"),
+                               ("changed", good[:40] + bytes([good[40] ^ 1]) + good[41:], "integrity")):
+        if content is not None:
+            with open(path, "wb") as f:
+                f.write(content)
+        got = load_file(c, path, good).get("error", {})
+        ok(got.get("data", {}).get("class") == cls and "package" in got["message"] and not tree(c), "one that is %s is refused, and nothing is unpacked [R34]" % what, got)
+    ok(load(c, good).get("result") == {"files": 2, "bytes": "20008"} and tree(c) == tree(b), "then it can come in frames still")
+    os.mkdir(path + ".d")
+    os.symlink("/etc/passwd", path + ".l")
+    for p in ("relative", path + ".d", path + ".l"):
+        ok("error" in load_file(new_session(), p, good), "%s is no package" % p)
+
+
 def package():
     files = {"data/in.csv": b"a,b\n" * 5000, "main.sh": b"echo hi\n"}
     good = archive(files)
@@ -323,6 +362,7 @@ def package():
             bad.append((i, got))
         c.call("session.close", {})
     ok(not bad, "a byte that was changed before the digest was taken is refused too, by what is wrong [R39]", bad)
+    by_path(good)
     os.makedirs("pk/data", exist_ok=True)
     with open("pk/data/in.csv", "w") as f:
         f.write("a,b,c\n" * 20000)

@@ -101,7 +101,10 @@ static void client_free(struct client *c)
 
 static void up(struct client *c)
 {
-	struct make_hooks hooks = { c, NULL, on_step, on_done, on_worker_end };
+	struct make_hooks hooks = { .user = c,
+		                    .on_step = on_step,
+		                    .on_done = on_done,
+		                    .on_worker_end = on_worker_end };
 	struct err e = ERR_INIT;
 
 	assert_ok(e2b_up(c->e2b, &c->spec, &c->sandbox, 20000, &hooks, &e), &e);
@@ -225,7 +228,10 @@ static void on_any_step(void *user, enum make_step step, uint64_t took_ms, uint6
 
 static void up_from(struct client *c, const char *template_name)
 {
-	struct make_hooks hooks = { c, NULL, on_any_step, on_done, on_worker_end };
+	struct make_hooks hooks = { .user = c,
+		                    .on_step = on_any_step,
+		                    .on_done = on_done,
+		                    .on_worker_end = on_worker_end };
 	struct err e = ERR_INIT;
 
 	c->spec.template_name = template_name;
