@@ -16,6 +16,7 @@
 #include "protocol/limits.h"
 #include "sdk-wrapper/e2b_spec.h"
 #include "sdk-wrapper/envd_process.h"
+#include "sdk-wrapper/program.h"
 
 #define WORKER_PATH "/tmp/farstep-%s/worker"
 #define ROOT_PATH "/tmp/farstep-%s/root"
@@ -29,6 +30,7 @@ enum {
 	QUICK_MS = 10000,
 	STARTS = 3,
 	NOT_WHOLE = 90,
+	WRONG_MACHINE = 91,
 	STARTED_TWICE = 95,
 	NOT_THERE = 96,
 	START_AGAIN_MS = 300,
@@ -37,7 +39,8 @@ enum {
 	SAID_MAX = 600,
 };
 
-/* Its words: worker, its byte count, its SHA-256, log, root, then the worker's own arguments.  An
+/* Its words: worker, its byte count, its SHA-256, log, root, its processor as uname calls it, then
+ * the worker's own arguments.  An
  * upload may have come to its end early or changed, and look fine; one that was cut and sent
  * again may still have its first writer ("Text file busy"), so a copy is run; a start may come
  * twice.  A template without sha256sum has the byte count alone. */
@@ -53,12 +56,17 @@ static const char bootstrap[] =
 	" echo \"the worker was changed on its way into the sandbox\"\n"
 	" exit 90\n"
 	"fi\n"
+	"m=$(uname -m 2>/dev/null) || m=$6\n"
+	"[ -z \"$6\" ] || [ \"$m\" = \"$6\" ] || {\n"
+	" echo \"the sandbox is $m, the worker's program is for $6\"\n"
+	" exit 91\n"
+	"}\n"
 	"chmod 700 \"$1.run\"\n"
 	"mkdir \"$5\" 2>/dev/null || { [ ! -d \"$5\" ] || exit 95; mkdir \"$5\"; }\n"
 	"mv -f \"$1.run\" \"$1\"\n"
 	"cd \"$5\"\n"
 	"w=$1 log=$4\n"
-	"shift 5\n"
+	"shift 6\n"
 	"exec \"$w\" \"$@\" </dev/null 2>>\"$log\"\n";
 
 /* The same words, for the worker that a template of ours may hold: 96 until it is known to be this
@@ -70,7 +78,7 @@ static const char bootstrap_there[] =
 	"set -e\n"
 	"cd \"$5\"\n"
 	"w=$1 log=$4\n"
-	"shift 5\n"
+	"shift 6\n"
 	"exec \"$w\" \"$@\" </dev/null 2>>\"$log\"\n";
 
 struct e2b_worker {
@@ -78,6 +86,7 @@ struct e2b_worker {
 	int fd;		/* the program */
 	uint64_t len;
 	char sha256[SHA256_HEX];
+	const char *machine;	/* "": not known */
 	struct e2b_worker_place place;
 	struct e2b_worker_hooks hooks;
 	struct envd *envd;
@@ -131,7 +140,7 @@ struct e2b_worker *e2b_worker_open(struct loop *l, const char *path, struct err 
 		goto fail;
 	}
 	w->len = (uint64_t)st.st_size;
-	if (digest(w, path, e) == 0)
+	if (program_machine(path, &w->machine, e) == 0 && digest(w, path, e) == 0)
 		return w;
 fail:
 	e2b_worker_close(w);
@@ -253,7 +262,11 @@ static void on_process_end(void *user, const struct envd_exit *x, const struct f
 			started(w, w->pid);
 		return;
 	}
-	err_set(&w->err, x->code == NOT_WHOLE ? ERR_INTEGRITY : ERR_PROVIDER, 0,
+	err_set(&w->err,
+		x->code == NOT_WHOLE	   ? ERR_INTEGRITY
+		: x->code == WRONG_MACHINE ? ERR_UNSUPPORTED
+					   : ERR_PROVIDER,
+		0,
 		"sandbox %s: the worker ended (%s)", w->place.sandbox->id, x->status);
 	snprintf(path, sizeof(path), LOG_PATH, w->place.unique);
 	if (!w->said_len)	/* then it got as far as the worker, whose words are in its log */
@@ -301,7 +314,7 @@ static int start(struct e2b_worker *w, struct err *e)
 	const char *const args[] = {
 		"-c",	    w->is_trying ? bootstrap_there : bootstrap,
 		"farstep",  w->is_trying ? WORKER_THERE : worker,
-		size,	    w->sha256, log,	  root,		  "--listen",
+		size,	    w->sha256, log,	  root,		  w->machine,	"--listen",
 		listen,	    "--token-sha256", w->place.spec->token_sha256, "--root",
 		root,	    "--sandbox-id",   w->place.sandbox->id,	     "--lease",
 		lease,	    "--say-ready",    w->place.spec->keep ? "--scratch" : NULL,

@@ -12,6 +12,7 @@
 #include "protocol/base/cleanup.h"
 #include "protocol/base/fs.h"
 #include "protocol/base/hash.h"
+#include "sdk-wrapper/program.h"
 
 #define SOCKET_NAME "w.sock"
 
@@ -42,6 +43,8 @@ int here_check(const struct sandbox_spec *spec, const char *target, struct err *
 			       spec->worker_path);
 	if (access(spec->worker_path, X_OK) < 0)
 		return err_set(e, ERR_PROVIDER, errno, "worker program '%s'", spec->worker_path);
+	if (program_fits_here(spec->worker_path, e) < 0)
+		return -1;
 	if (hex_decode(spec->token_sha256, strlen(spec->token_sha256), digest, sizeof(digest), e) <
 	    0)
 		return err_wrap(e, "digest of the token");

@@ -364,7 +364,7 @@ void upload_load(struct session *s, struct conn *c, const json *params, struct r
 		return;
 	}
 	if (path) {
-		err_set(&e, ERR_CONFLICT, 0, "params.path: a part of the package came by a channel");
+		err_set(&e, ERR_CONFLICT, 0, "params.path: a part came by a channel");
 		u->reply = NULL;
 		goto refuse;
 	}

@@ -70,4 +70,18 @@ with Cloud("--fault", "files:cut@700k") as c:
     r, uploads, loads, sent = go("large", c)
     ok(right(r, "large"), "one whose parts break off each time, too", (r.rc, r.err, loads, sent))
     ok(not c.running(), "no sandbox stays of them")
+# ---- a worker for another processor ----
+wrong = os.path.abspath("wrong-worker")
+with open(os.environ["BUILD"] + "/farstep-worker", "rb") as f:
+    body = bytearray(f.read())
+other = "aarch64" if os.uname().machine != "aarch64" else "x86_64"
+body[18:20] = {"aarch64": b"\xb7\0", "x86_64": b"\x3e\0"}[other]
+with open(wrong, "wb") as f:
+    f.write(body)
+os.chmod(wrong, 0o755)
+with Cloud() as c:
+    for target in ("e2b", "local", "native"):
+        r = run(pipe("small"), target=target, env=dict(c.env, FARSTEP_WORKER=wrong))
+        ok(r.rc == 10 and other in r.err and os.uname().machine in r.err, "%s: a worker for another processor is told, and nothing starts [R41]" % target, (r.rc, r.err))
+    ok(not c.running(), "no sandbox stays of it")
 done()

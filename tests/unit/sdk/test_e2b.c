@@ -190,7 +190,7 @@ static void run_bootstrap(struct client *c, const char *command, char out[400])
 	"printf '#!/bin/sh\\necho \"$@\"\\necho fault >&2\\n' >w && " \
 	"D=$(sha256sum w | cut -c 1-64) && "                          \
 	"try() { w=$1 n=$2 d=$3; shift 3; "                           \
-	"sh b.sh $PWD/$w $n $d $PWD/x/log $PWD/x/root \"$@\"; "       \
+	"sh b.sh $PWD/$w $n $d $PWD/x/log $PWD/x/root \"$M\" \"$@\"; " \
 	"echo \"code $?\"; }; "
 
 TEST(the_bootstrap_refuses_a_worker_that_was_cut_short_or_changed)
@@ -203,11 +203,14 @@ TEST(the_bootstrap_refuses_a_worker_that_was_cut_short_or_changed)
 	run_until(&c, &c.done);
 	run_bootstrap(&c,
 	              FAKE_WORKER "mkdir x; try w 99 $D a b; try w 35 x${D#?} a b; "
+	                          "M=vax; try w 35 $D a b | sed s/$(uname -m)/this/; "
+	                          "M=$(uname -m); "
 	                          "try w 35 $D a b; cat x/log; try w 35 $D a b",
 	              out);
 	assert_string_equal(
 		out, "the worker has 35 bytes in the sandbox, not 99\ncode 90\n"
-		     "the worker was changed on its way into the sandbox\ncode 90\na b\ncode 0\n"
+		     "the worker was changed on its way into the sandbox\ncode 90\n"
+		     "the sandbox is this, the worker's program is for vax\ncode 91\na b\ncode 0\n"
 		     "fault\ncode 95\n");
 }
 
