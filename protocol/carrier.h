@@ -53,6 +53,8 @@ struct carrier {
 	void (*kick)(struct carrier *c); /* something waits to be written */
 	void (*close)(struct carrier *c, int code,
 	              const char *reason); /* after what is queued; on_closed follows */
+	/* Reads nothing until it is let go; what was read already may still come.  May be NULL. */
+	void (*hold)(struct carrier *c, bool on);
 	/* the upper layer's */
 	void (*on_frame)(struct carrier *c, bool binary, const uint8_t *p, size_t n);
 	void (*on_room)(struct carrier *c); /* the bulk queue has room again */

@@ -12,6 +12,8 @@
 #define LIMIT_BATCH      64  /* requests in one batch */
 #define LIMIT_RPC_ID     128 /* bytes of a request id */
 #define LIMIT_IN_FLIGHT  256 /* requests without an answer, per connection */
+#define LIMIT_REQUESTS_S 10000 /* read in a second, per connection, on average */
+#define LIMIT_REQUESTS   20000 /* at once */
 #define LIMIT_CHANNELS   256 /* bound channels, per connection */
 
 /* connections */

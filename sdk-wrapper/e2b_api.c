@@ -12,7 +12,7 @@
 #include "protocol/base/version.h"
 #include "protocol/limits.h"
 #include "sdk-wrapper/breaker.h"
-#include "sdk-wrapper/bucket.h"
+#include "protocol/base/bucket.h"
 #include "sdk-wrapper/http_text.h"
 
 enum {

@@ -164,6 +164,7 @@ static void on_message(void *arg, const struct rpc_message *m)
 
 	if (c->closed)
 		return;
+	c->n_read++;
 	if (m->kind == RPC_REQUEST && !(r = reply_new(c, &m->id, &e)))
 		answer_fault(c, &m->id, &e);
 	else if (m->kind == RPC_REQUEST || m->kind == RPC_NOTICE)
@@ -214,16 +215,37 @@ static void on_binary(struct conn *c, const uint8_t *p, size_t n)
 		ch->on_frame(ch->owner, &f);
 }
 
+static void on_let_go(struct loop_timer *t)
+{
+	struct conn *c = (struct conn *)((char *)t - offsetof(struct conn, let_go));
+
+	c->carrier->hold(c->carrier, false);
+}
+
+/* A flood is not refused: it waits in its own socket, and others get their turn. */
+static void slow_down(struct conn *c)
+{
+	uint32_t ms = bucket_spend(&c->requests, c->n_read ? c->n_read : 1, now_ns() / 1000000);
+
+	if (!ms || c->closed || c->let_go.loop || !c->carrier->hold)
+		return;
+	if (loop_timer_start(c->w->loop, &c->let_go, ms, on_let_go, NULL) == 0)
+		c->carrier->hold(c->carrier, true);
+}
+
 static void on_frame(struct carrier *carrier, bool binary, const uint8_t *p, size_t n)
 {
 	struct conn *c = carrier->user;
 	const struct rpc_sink sink = { c, on_message, on_fault, on_batch };
 
 	c->last_in_ns = now_ns();
-	if (binary)
+	if (binary) {
 		on_binary(c, p, n);
-	else
-		rpc_read((const char *)p, n, &sink);
+		return;
+	}
+	c->n_read = 0;
+	rpc_read((const char *)p, n, &sink);
+	slow_down(c);
 }
 
 int conn_bind(struct conn *c, const struct channel *ch, struct err *e)
@@ -384,6 +406,7 @@ static void on_closed(struct carrier *carrier, int code, const char *reason)
 	log_info("connection%s%s closed: %d %s", s ? " of session " : "", s ? s->id : "", code,
 	         reason);
 	loop_timer_stop(&c->heartbeat);
+	loop_timer_stop(&c->let_go);
 	for (struct reply *r = c->in_flight; r; r = r->next) {
 		r->conn = NULL;
 		if (r->batch)
@@ -418,6 +441,7 @@ bool conn_open(void *worker, struct carrier *carrier)
 	carrier->on_room = on_room;
 	carrier->on_closed = on_closed;
 	c->last_in_ns = now_ns();
+	bucket_init(&c->requests, LIMIT_REQUESTS_S, LIMIT_REQUESTS, now_ns() / 1000000);
 	c->next = w->conns;
 	c->at = &w->conns;
 	if (c->next)

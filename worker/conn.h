@@ -8,6 +8,7 @@
 #ifndef FARSTEP_WORKER_CONN_H
 #define FARSTEP_WORKER_CONN_H
 
+#include "protocol/base/bucket.h"
 #include "protocol/carrier.h"
 #include "protocol/rpc.h"
 #include "protocol/stream.h"
@@ -47,6 +48,9 @@ struct conn {
 	uint64_t events_acked;
 	struct loop_timer heartbeat;
 	uint64_t last_in_ns;
+	struct bucket requests;		/* who sends more is read more slowly */
+	uint32_t n_read;		/* of a frame: requests and notifications */
+	struct loop_timer let_go;
 	bool closed;
 };
 

@@ -210,6 +210,11 @@ static int on_plain_http(struct ws_server *s, struct lws *wsi, const char *path)
 
 /* ---- frames ---- */
 
+static void hold(struct carrier *c, bool on)
+{
+	lws_rx_flow_control(((struct peer *)c)->wsi, on ? 0 : 1);
+}
+
 static void peer_kick(struct carrier *c)
 {
 	struct peer *p = (struct peer *)c;
@@ -246,6 +251,7 @@ static int on_established(struct ws_server *s, struct peer *p)
 	p->carrier.checked = strcmp(lws_get_protocol(p->wsi)->name, CHECKED) == 0;
 	p->carrier.kick = peer_kick;
 	p->carrier.close = peer_close;
+	p->carrier.hold = hold;
 	if (!s->hooks.on_open(s->hooks.arg, &p->carrier))
 		return close_now(p, CLOSE_NO_ROOM, "no room for another connection");
 	return 0;

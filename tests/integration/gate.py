@@ -166,6 +166,16 @@ def crowds(c):
             for _ in range(100):
                 flood.recv()
     ok(c.call("status.get", {})["result"]["state"] == "healthy", "a flood of requests disturbs nobody")
+    batch = "[" + ",".join(['{"jsonrpc":"2.0","method":"event.ack","params":{"wseq":0}}'] * 64) + "]"
+    fast, n = WS(w.path), 60000
+    fast.message()
+    begun = time.monotonic()
+    for i in range(n // 64):
+        fast.text(batch)
+    fast.call("driver.list", {"category": "none"})
+    took = time.monotonic() - begun
+    ok(took > (n - 20000) / 10000 * 0.9, "of requests beyond 20,000 a connection has 10,000 a second read, and loses none [R174]", took)
+    ok(c.call("status.get", {})["result"]["state"] == "healthy", "another connection does not wait for that")
     never = WS(w.path)
     never.message()
     try:

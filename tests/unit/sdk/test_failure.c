@@ -5,7 +5,7 @@
 
 #include "protocol/base/cleanup.h"
 #include "sdk-wrapper/breaker.h"
-#include "sdk-wrapper/bucket.h"
+#include "protocol/base/bucket.h"
 #include "sdk-wrapper/retry.h"
 
 #define SAID(code, text) "{\"code\":" #code ",\"message\":\"" text "\"}"
@@ -263,6 +263,21 @@ TEST(the_breaker_opens_after_failures_in_a_row_and_probes)
 	assert_int_equal(breaker_ask(&b, 6200), 0);
 }
 
+TEST(what_was_spent_in_advance_is_waited_for)
+{
+	struct bucket b;
+	uint64_t now = 5000;
+
+	bucket_init(&b, 1000, 10, now);
+	assert_int_equal(bucket_spend(&b, 9, now), 0);
+	assert_int_equal(bucket_spend(&b, 1, now), 1);
+	assert_int_equal(bucket_spend(&b, 64, now), 65); /* one that is there again, and 64 */
+	assert_int_equal(bucket_spend(&b, 0, now + 64), 1);
+	assert_int_equal(bucket_spend(&b, 0, now + 65), 0);
+	assert_int_equal(bucket_spend(&b, 0, now + 1000000), 0);
+	assert_int_equal(bucket_spend(&b, 10, now + 1000000), 1); /* no more than the burst is saved */
+}
+
 TEST(the_bucket_allows_a_burst_and_then_its_rate)
 {
 	struct bucket b;
@@ -300,6 +315,7 @@ int main(void)
 		cmocka_unit_test(the_server_says_how_long_and_the_deadline_says_whether),
 		{ "the breaker opens after failures in a row and probes [R173]",
 		  the_breaker_opens_after_failures_in_a_row_and_probes, NULL, NULL, NULL },
+		cmocka_unit_test(what_was_spent_in_advance_is_waited_for),
 		cmocka_unit_test(the_bucket_allows_a_burst_and_then_its_rate),
 	};
 
