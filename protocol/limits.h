@@ -11,6 +11,7 @@
 #define LIMIT_JSON_DEPTH 32
 #define LIMIT_BATCH      64  /* requests in one batch */
 #define LIMIT_RPC_ID     128 /* bytes of a request id */
+#define MEMORY_MAX_MB    (1024 * 1024) /* that a session may name as the bound of a process */
 #define LIMIT_IN_FLIGHT  256 /* requests without an answer, per connection */
 #define LIMIT_REQUESTS_S 10000 /* read in a second, per connection, on average */
 #define LIMIT_REQUESTS   20000 /* at once */

@@ -32,7 +32,7 @@ struct link {
 	char token[SHA256_HEX], key[SHA256_HEX], session[LIMIT_RUN_ID + 1], run[LIMIT_RUN_ID + 1],
 		sandbox[128];
 	bool resume, was_up, want_secrets;
-	int64_t lease_ms;
+	int64_t lease_ms, memory_mb;
 	uint64_t give_up_ms, down_since_ns, allowed_ms;
 	char why[100]; /* the last connection did not stand */
 	enum link_state state;
@@ -390,6 +390,8 @@ static int render_open(struct call *c, struct link *l, struct buf *out, struct e
 			jw_kbool(&w, "want_secrets", true);
 	} else {
 		jw_kint(&w, "lease_ms", l->lease_ms);
+		if (l->memory_mb)
+			jw_kint(&w, "memory_mb", l->memory_mb);
 		if (l->env) {
 			jw_key(&w, "env");
 			jw_raw(&w, l->env, strlen(l->env));
@@ -608,6 +610,7 @@ struct link *link_new(struct loop *loop, struct ws_client *ws, const struct link
 	l->want_secrets = spec->want_secrets;
 	l->events_have = l->events_acked = spec->events_have;
 	l->lease_ms = spec->lease_ms;
+	l->memory_mb = spec->memory_mb;
 	l->give_up_ms = spec->give_up_ms;
 	l->trace = spec->trace;
 	l->heartbeat_ms = HEARTBEAT_MS;

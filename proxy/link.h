@@ -50,6 +50,7 @@ struct link_spec {
 	bool resume;         /* attach: the session exists */
 	uint64_t events_have;
 	int64_t lease_ms;
+	int64_t memory_mb;         /* for each process of a step; 0: no bound */
 	const char *env, *secrets; /* JSON objects, NULL: none */
 	/* attach: the worker tells env and secrets, so that they can be masked */
 	bool want_secrets;

@@ -278,6 +278,7 @@ static int open_link(struct run *r, struct err *e)
 		.want_secrets = r->attached,
 		.events_have = r->ev.wseq,
 		.lease_ms = LEASE_DEFAULT_MS,
+		.memory_mb = r->o->memory_mb,
 		.first_ms = FIRST_CONNECT_MS,
 		.give_up_ms = LEASE_DEFAULT_MS,
 	};

@@ -562,6 +562,7 @@ static int start(struct err *e)
 		                   k.plan.envp,
 		                   k.plan.cwd,
 		                   { -1, -1, -1, -1 },
+		                   (uint64_t)k.plan.memory_mb << 20,
 		                   k.plan.backtrace };
 
 	k.dir_fd = openat(AT_FDCWD, k.plan.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

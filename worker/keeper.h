@@ -66,7 +66,7 @@ struct keeper_state {
  * unless marked "?"):
  *   run session step attempt sandbox worker generation build plan (sha256) key (step key, hex)
  *   argv[] env["K=V"...] cwd dir artifacts_dir output_dir work_dir collect[]
- *   timeout_ms? grace_ms linger_ms stdin (bool) spool_bytes backtrace? (bool)
+ *   timeout_ms? grace_ms linger_ms stdin (bool) spool_bytes memory_mb? backtrace? (bool)
  * dir, artifacts_dir, ... are absolute, made by the worker before. */
 
 /* The keeper's main: waits for KO_PLAN, runs the step, returns its exit code

@@ -105,6 +105,7 @@ static int parse(const void *text, size_t n, struct keeper_plan *p, struct recei
 	    json_req_int(p->root, "plan", "grace_ms", 0, GRACE_MAX_MS, &p->grace_ms, e) < 0 ||
 	    json_req_int(p->root, "plan", "linger_ms", 0, LINGER_MAX_MS, &p->linger_ms, e) < 0 ||
 	    json_req_int(p->root, "plan", "spool_bytes", 1, JSON_INT_MAX, &p->spool_bytes, e) < 0 ||
+	    json_opt_int(p->root, "plan", "memory_mb", 1, MEMORY_MAX_MB, &p->memory_mb, e) < 0 ||
 	    json_opt_bool(p->root, "plan", "stdin", &p->has_stdin, e) < 0 ||
 	    json_opt_bool(p->root, "plan", "backtrace", &p->backtrace, e) < 0)
 		return -1;

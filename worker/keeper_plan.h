@@ -17,6 +17,7 @@ struct keeper_plan {
 	const char **globs;
 	int64_t timeout_ms;	/* 0: none */
 	int64_t grace_ms, linger_ms, spool_bytes;
+	int64_t memory_mb;	/* 0: no bound */
 	bool has_stdin, backtrace;
 };
 

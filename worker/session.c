@@ -98,7 +98,8 @@ static struct session *from_blob(struct worker *w, const char *text, size_t n, s
 	if (!s->blob || json_req_str(s->blob, "params", "session", &id, e) < 0 ||
 	    json_req_str(s->blob, "params", "run", &run, e) < 0 ||
 	    json_req_str(s->blob, "params", "key", &key, e) < 0 ||
-	    json_opt_int(s->blob, "params", "lease_ms", 1000, LEASE_MAX_MS, &s->lease_ms, e) < 0)
+	    json_opt_int(s->blob, "params", "lease_ms", 1000, LEASE_MAX_MS, &s->lease_ms, e) < 0 ||
+	    json_opt_int(s->blob, "params", "memory_mb", 1, MEMORY_MAX_MB, &s->memory_mb, e) < 0)
 		goto fail;
 	if (!id_is_good(id) || !id_is_good(run)) {
 		err_set(e, ERR_INVALID_PARAMS, 0, "params.%s: want [a-z0-9-], 1 to %d bytes",

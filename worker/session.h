@@ -43,6 +43,7 @@ struct session {
 	struct upload *upload;
 	struct left *left;		/* a walk through work/ under way */
 	int64_t lease_ms;
+	int64_t memory_mb;		/* of each process of a step; 0: no bound */
 	uint64_t lease_until_ns;
 	struct loop_timer lease;
 	bool closing;

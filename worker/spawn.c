@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -120,6 +121,19 @@ IN_CHILD static int exec(const struct spawn_spec *spec)
 	return errno;
 }
 
+/* Address space that is only reserved does not count: runtimes reserve far more than they use. */
+IN_CHILD static void bound_memory(uint64_t bytes)
+{
+	struct rlimit r;
+
+	if (!bytes || getrlimit(RLIMIT_DATA, &r) < 0)
+		return;
+	if (r.rlim_max > bytes)
+		r.rlim_max = bytes;
+	r.rlim_cur = r.rlim_max;
+	setrlimit(RLIMIT_DATA, &r);	/* downwards: it cannot fail */
+}
+
 IN_CHILD static int child_main(void *arg)
 {
 	struct birth *b = arg;
@@ -138,6 +152,7 @@ IN_CHILD static int child_main(void *arg)
 	if (child_close_on_exec(FIRST_TO_CLOSE) < 0)
 		goto fail;
 	child_reset_signals();
+	bound_memory(b->spec->memory_bytes);
 	stage = STAGE_EXEC;
 	if (b->spec->traced && syscall(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0) < 0)
 		goto fail;

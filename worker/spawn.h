@@ -7,6 +7,7 @@
 #define FARSTEP_WORKER_SPAWN_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "protocol/base/err.h"
@@ -17,6 +18,7 @@ struct spawn_spec {
 	char *const *envp;
 	const char *cwd;
 	int fds[4]; /* what becomes descriptor 0, 1, 2, 3; -1: /dev/null (0-2) or closed (3) */
+	uint64_t memory_bytes; /* of data, for it and each of its children; 0: no bound */
 	bool traced; /* by us: it is stopped when it has reached exec (crash.h) */
 };
 

@@ -96,6 +96,8 @@ static int plan_print(struct step *st, const json *params, struct buf *out, stru
 	jw_kint(&w, "linger_ms", linger);
 	jw_kbool(&w, "stdin", json_get(params, "stdin") != NULL);
 	jw_kint(&w, "spool_bytes", LIMIT_SPOOL);
+	if (s->memory_mb)
+		jw_kint(&w, "memory_mb", s->memory_mb);
 	jw_kbool(&w, "backtrace", json_is_true(json_get(params, "backtrace")));
 	jw_end(&w);
 	wipe(key, sizeof(key));

@@ -421,6 +421,7 @@ static int open_link(struct exec *x, struct err *e)
 		.key = x->key,
 		.sandbox = x->provider ? x->sandbox.id : NULL,
 		.lease_ms = LEASE_DEFAULT_MS,
+		.memory_mb = x->o->memory_mb,
 		.first_ms = FIRST_CONNECT_MS,
 		.give_up_ms = LEASE_DEFAULT_MS,
 	};

@@ -322,6 +322,13 @@ def in_the_cloud():
         ok(p.returncode == 0, "what it says is done", p)
         p = call("exec", "--e2b", *size, "--", "echo", "here", env=env)
         ok((p.returncode, p.stdout) == (0, b"here\n"), "and then it runs in that size", p)
+        hungry = "import sys\ntry:\n  b = bytearray(600 << 20)\nexcept MemoryError:\n  sys.exit(7)"
+        p = call("exec", "--e2b", *size, "--", "sh", "-c", 'ulimit -d; python3 -c "$0"', hungry, env=env)
+        q = call("exec", "--e2b", "--", "sh", "-c", 'ulimit -d; python3 -c "$0"', hungry, env=env)
+        ok((p.returncode, p.stdout) == (7, b"524288\n") and (q.returncode, q.stdout) == (0, b"unlimited\n"),
+           "a driver that asks for more memory than was asked for it is told so by its own allocation, without a size nothing is bounded [R12]", (p, q))
+        r = run(pipeline("hungry", [shell("a", "ulimit -d")]), *size, target="e2b", env=env)
+        ok(r.read("logs/a.stdout") == "524288\n", "in a pipeline, too [R12]", r.err)
         p = call("exec", "--e2b", "--cpu", "1", "--build-template", "--", "echo", "here", env=env)
         ok((p.returncode, p.stdout) == (0, b"here\n") and len(c.asked("POST", "/v3/templates")) == 2, "another is built on demand", p)
         p = call("exec", "--e2b", "--cpu", "1", "--build-template", "--", "true", env=env)

@@ -275,7 +275,7 @@ TEST(what_was_spent_in_advance_is_waited_for)
 	assert_int_equal(bucket_spend(&b, 0, now + 64), 1);
 	assert_int_equal(bucket_spend(&b, 0, now + 65), 0);
 	assert_int_equal(bucket_spend(&b, 0, now + 1000000), 0);
-	assert_int_equal(bucket_spend(&b, 10, now + 1000000), 1); /* no more than the burst is saved */
+	assert_int_equal(bucket_spend(&b, 10, now + 1000000), 1); /* no more is saved */
 }
 
 TEST(the_bucket_allows_a_burst_and_then_its_rate)

@@ -161,6 +161,16 @@ TEST(nothing_but_the_four_descriptors_is_open)
 	close(high);
 }
 
+TEST(memory_is_bounded_for_the_program_and_what_it_starts)
+{
+	struct spawn_spec spec = spec_of(LIST("/bin/sh", "-c", "ulimit -d; sh -c 'ulimit -H -d'"));
+	int status;
+
+	assert_string_not_equal(output_of(spec, &status), "65536\n65536\n");
+	spec.memory_bytes = 64 << 20;
+	assert_string_equal(output_of(spec, &status), "65536\n65536\n");
+}
+
 /* In a child, so that its descriptors may be turned over: 0-3 are pipes in the given order,
  * and each must come out where it was asked for.  Returns the exit code. */
 static int shuffled(const int order[4])
@@ -405,6 +415,7 @@ TEST(a_thousand_starts_leave_nothing_behind)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(memory_is_bounded_for_the_program_and_what_it_starts),
 		cmocka_unit_test(a_program_runs_with_its_arguments_environment_and_directory),
 		cmocka_unit_test(its_pid_is_its_session_and_group),
 		cmocka_unit_test(signals_are_as_a_login_would_give_them),
