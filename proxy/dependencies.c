@@ -57,6 +57,23 @@ static void finish(struct dependencies *d, struct err *why)
 	}
 }
 
+/* Nothing is open any more: what came of it is the answer, unless that failed. */
+static void settle(struct dependencies *d, struct err *shut)
+{
+	struct need *need = now(d);
+	struct err e = ERR_INIT;
+
+	if (shut->code && !d->why.code)
+		d->why = *shut;
+	if (!d->why.code && dependency_judge(d, &d->why) == 0 && dependency_keep_report(d, &e) < 0)
+		d->why = e;
+	need->release.method = "step.release";
+	need->release.render = render_release;
+	need->release.on_done = on_told;
+	link_call(d->r->link, &need->release);
+	finish(d, &d->why);
+}
+
 static void on_step_done(struct step_run *sr)
 {
 	struct dependencies *d = sr->user;
@@ -76,13 +93,8 @@ static void on_step_done(struct step_run *sr)
 	if (need->report.v)
 		dependency_tell_report(d);
 	dependency_tell_artifacts(d);
-	if (!why.code && dependency_judge(d, &why) == 0 && dependency_keep_report(d, &e) < 0)
-		why = e;
-	need->release.method = "step.release";
-	need->release.render = render_release;
-	need->release.on_done = on_told;
-	link_call(d->r->link, &need->release);
-	finish(d, &why);
+	d->why = why;
+	dependency_door_end(d, settle);
 }
 
 static int open_files(struct dependencies *d, struct err *e)
@@ -130,7 +142,7 @@ static void start(struct dependencies *d)
 	};
 	receipt_init(&now(d)->sr.receipt);
 	d->running = true;
-	if (open_files(d, &e) < 0) {
+	if (open_files(d, &e) < 0 || dependency_door_begin(d, &e) < 0) {
 		now(d)->sr.status = STATUS_ERROR;
 		finish(d, &e);
 		return;
@@ -153,6 +165,7 @@ bool dependencies_begin(struct run *r)
 			return true;
 		}
 		d->r = r;
+		d->go_fd = d->wait_fd = -1;
 		for (int i = 0; i < TOOLS && !e.code; i++)
 			dependency_read_need(d, i, &e);
 		if (e.code) {
@@ -178,6 +191,12 @@ void dependencies_events(struct run *r, uint64_t wseq)
 {
 	if (dependencies_are_running(r))
 		step_run_events(&now(r->dependencies)->sr, wseq);
+}
+
+void dependencies_room(struct run *r)
+{
+	if (dependencies_are_running(r) && r->dependencies->input)
+		stdin_source_pump(r->dependencies->input);
 }
 
 void dependencies_resume(struct run *r)
@@ -226,6 +245,7 @@ void dependencies_release(struct run *r)
 
 	if (!d)
 		return;
+	dependency_door_release(d);
 	if (r->link)
 		link_forget(r->link, &d->cancel);
 	for (int i = 0; i < TOOLS; i++) {

@@ -14,6 +14,7 @@
 #ifndef FARSTEP_PROXY_DEPENDENCIES_H
 #define FARSTEP_PROXY_DEPENDENCIES_H
 
+#include "protocol/base/json.h"
 #include "proxy/plan.h"
 
 struct run;
@@ -28,7 +29,9 @@ int dependencies_prepare(struct run *r, struct err *e);
  * there, run_stop (ERR_DEPENDENCY) when it cannot be. */
 bool dependencies_begin(struct run *r);
 bool dependencies_are_running(const struct run *r);
+void dependencies_event(struct run *r, const json *params); /* one of the worker's, any */
 void dependencies_events(struct run *r, uint64_t wseq);
+void dependencies_room(struct run *r); /* the carrier has room again */
 void dependencies_resume(struct run *r); /* the link is back */
 void dependencies_cancel(struct run *r);
 /* Writes what a step gets from them as members of its `env`; what the step sets itself wins, but

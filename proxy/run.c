@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include "proxy/run.h"
+#include "proxy/dependencies.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -219,6 +220,7 @@ static int on_event(void *arg, const json *params, struct err *e)
 	if (events_put_worker(&r->ev, params, e) < 0)
 		return -1;
 	r->events_seen++;
+	dependencies_event(r, params);
 	json_opt_int(params, "", "wseq", 0, JSON_INT_MAX, &wseq, NULL);
 	run_steps_events(r, (uint64_t)wseq);
 	return 0;
@@ -261,6 +263,7 @@ static void on_room(void *arg)
 
 	if (r->sending)
 		sending_pump(r->sending);
+	dependencies_room(r);
 }
 
 static int open_link(struct run *r, struct err *e)

@@ -18,6 +18,7 @@
 #include "proxy/reuse.h"
 #include "proxy/run.h"
 #include "proxy/ws_address.h"
+#include "sdk-wrapper/egress.h"
 
 #define JOURNAL_FILE "journal/run.json"
 #define STEPS_FILE   "journal/steps.jsonl"
@@ -109,6 +110,10 @@ int run_journal_write(struct run *r, struct err *e)
 	jw_kstr(&w, "control", r->socket_dir);
 	jw_kint(&w, "jobs", r->o->jobs);
 	jw_kbool(&w, "network", r->o->network);
+	jw_karr(&w, "hosts");
+	for (char **h = r->o->hosts; h && *h; h++)
+		jw_str(&w, *h);
+	jw_end(&w);
 	jw_kint(&w, "proxy_pid", getpid());
 	jw_kstr(&w, "host", gethostname(host, sizeof(host) - 1) == 0 ? host : "");
 	jw_kstr(&w, "key", r->key_id);
@@ -228,6 +233,21 @@ static int read_steps(struct run *r, struct err *e)
 	return ret;
 }
 
+static void read_hosts(struct run *r, const json *list)
+{
+	struct buf b;
+
+	if (!json_count(list))
+		return;
+	buf_init(&b, LIMIT_TEXT);
+	for (const json *v = json_first(list); v; v = json_next(v))
+		if (json_string(v))
+			buf_printf(&b, NULL, "%s%s", buf_len(&b) ? "," : "", json_string(v));
+	free(r->o->hosts);
+	r->o->hosts = buf_cstr(&b, NULL) ? egress_parse(buf_cstr(&b, NULL), NULL) : NULL;
+	buf_release(&b);
+}
+
 /* Fills target, plan, sandbox and steps of a run directory that is ours now. */
 int run_journal_read(struct run *r, struct err *e)
 {
@@ -268,6 +288,7 @@ int run_journal_read(struct run *r, struct err *e)
 		                 sandbox_parse(json_get(v, "sandbox"), &r->sandbox, e) == 0;
 		json_opt_bool(v, "journal", "keep", &r->o->keep, NULL);
 		json_opt_bool(v, "journal", "network", &r->o->network, NULL);
+		read_hosts(r, json_get(v, "hosts"));
 		json_opt_bool(v, "journal", "reused", &r->reused, NULL);
 		ret = r->plan ? 0 : -1;
 	}

@@ -40,6 +40,8 @@ struct e2b {
 	void (*on_done)(void *user, const struct err *err);
 	void (*on_state)(void *user, enum sandbox_state state, const char *why);
 	void *user;
+	void (*on_reached)(void *user, const struct err *err);	/* beside one of those */
+	void *reach_user;
 };
 
 /* --- life --- */
@@ -390,6 +392,24 @@ int e2b_extend(struct e2b *s, const char *id, uint32_t lease_ms, uint32_t deadli
 	s->on_done = on_done;
 	s->user = user;
 	return e2b_set_timeout(s->desk.api, id, (lease_ms + 999) / 1000, &end, e) ? 0 : -1;
+}
+
+static void on_reached(void *user, const struct e2b_result *r)
+{
+	struct e2b *s = user;
+
+	s->on_reached(s->reach_user, r->failure ? &r->failure->err : NULL);
+}
+
+int e2b_reach(struct e2b *s, const char *id, bool network, const char *const *hosts,
+	      uint32_t deadline_ms, void (*on_done)(void *user, const struct err *err), void *user,
+	      struct err *e)
+{
+	struct e2b_end end = { deadline_ms, on_reached, s };
+
+	s->on_reached = on_done;
+	s->reach_user = user;
+	return e2b_set_network(s->desk.api, id, network, hosts, &end, e) ? 0 : -1;
 }
 
 static void on_asked(void *user, const struct e2b_result *r)

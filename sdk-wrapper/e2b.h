@@ -30,6 +30,10 @@ int e2b_up(struct e2b *s, const struct sandbox_spec *spec, struct sandbox *ret,
 /* The sandbox lives that long from now on. */
 int e2b_extend(struct e2b *s, const char *id, uint32_t lease_ms, uint32_t deadline_ms,
 	       void (*on_done)(void *user, const struct err *err), void *user, struct err *e);
+/* What it reaches from now on (provider.h). */
+int e2b_reach(struct e2b *s, const char *id, bool network, const char *const *hosts,
+	      uint32_t deadline_ms, void (*on_done)(void *user, const struct err *err), void *user,
+	      struct err *e);
 /* Is it there?  UNKNOWN when nobody answers.  why: for people, when it is gone. */
 int e2b_ask(struct e2b *s, const char *id, uint32_t deadline_ms,
 	    void (*on_state)(void *user, enum sandbox_state state, const char *why), void *user,

@@ -32,8 +32,8 @@ enum {
 	FOUND_MAX = 8,
 };
 
-enum op_id { OP_CREATE, OP_GET, OP_LIST, OP_KILL, OP_TIMEOUT, OP_PAUSE, OP_CONNECT, OP_METRICS,
-	     OP_LOGS };
+enum op_id { OP_CREATE, OP_GET, OP_LIST, OP_KILL, OP_TIMEOUT, OP_NETWORK, OP_PAUSE, OP_CONNECT,
+	     OP_METRICS, OP_LOGS };
 
 static const struct op {
 	const char *name, *method;
@@ -48,6 +48,8 @@ static const struct op {
 	[OP_LIST] = { "list sandboxes", "GET", RETRY_READ, QUICK_MS, false, false, false },
 	[OP_KILL] = { "kill sandbox", "DELETE", RETRY_IDEMPOTENT, SLOW_MS, true, false, false },
 	[OP_TIMEOUT] = { "extend sandbox", "POST", RETRY_IDEMPOTENT, QUICK_MS, false, false,
+			 false },
+	[OP_NETWORK] = { "sandbox network", "PUT", RETRY_IDEMPOTENT, QUICK_MS, false, false,
 			 false },
 	/* "Already paused" is a conflict, and final. */
 	[OP_PAUSE] = { "pause sandbox", "POST", RETRY_READ, SLOW_MS, false, false, false },
@@ -306,7 +308,7 @@ static int send_request(struct e2b_call *c, struct err *e)
 	headers[n++] = "Accept: application/json";
 	snprintf(agent, sizeof(agent), "User-Agent: farstep/%s", farstep_version());
 	headers[n++] = agent;
-	if (strcmp(c->op->method, "POST") == 0)
+	if (buf_len(&c->body))
 		headers[n++] = "Content-Type: application/json";
 	headers[n] = NULL;
 	if (part.len) {
@@ -727,6 +729,21 @@ struct e2b_call *e2b_set_timeout(struct e2b_api *a, const char *id, uint32_t sec
 				 const struct e2b_end *end, struct err *e)
 {
 	return with_seconds(a, OP_TIMEOUT, id, "/timeout", seconds, end, e);
+}
+
+struct e2b_call *e2b_set_network(struct e2b_api *a, const char *id, bool internet,
+				 const char *const *hosts, const struct e2b_end *end,
+				 struct err *e)
+{
+	struct e2b_call *c = call_new(a, OP_NETWORK, end, e);
+
+	if (!c)
+		return NULL;
+	return call_begin(c,
+			  put_path(c, id, "/network", e) < 0
+				  ? -1
+				  : e2b_network_body(internet, hosts, &c->body, e),
+			  e);
 }
 
 struct e2b_call *e2b_connect(struct e2b_api *a, const char *id, uint32_t seconds,

@@ -73,6 +73,10 @@ struct e2b_call *e2b_kill(struct e2b_api *a, const char *id, const struct e2b_en
 /* It ends that many seconds from now. */
 struct e2b_call *e2b_set_timeout(struct e2b_api *a, const char *id, uint32_t seconds,
 				 const struct e2b_end *end, struct err *e);
+/* What it reaches from now on: all of the internet, or hosts alone (NULL: nothing). */
+struct e2b_call *e2b_set_network(struct e2b_api *a, const char *id, bool internet,
+				 const char *const *hosts, const struct e2b_end *end,
+				 struct err *e);
 struct e2b_call *e2b_pause(struct e2b_api *a, const char *id, const struct e2b_end *end,
 			   struct err *e);
 /* Resumes it if it is paused, and extends its life in any case. */

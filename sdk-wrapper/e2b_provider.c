@@ -23,6 +23,7 @@ enum {
 	MAKE_MS = 180000,
 	RENEW_MS = 30000,	/* how long one renewal may take, with its repetitions */
 	LOOK_MS = 8000,
+	REACH_MS = 30000,
 	LOOK_EVERY_MS = 1000,
 };
 
@@ -220,6 +221,16 @@ static enum sandbox_state look(void *handle, const char **why)
 	return k->state;
 }
 
+/* --- its network --- */
+
+static int reach(void *handle, bool network, const char *const *hosts,
+		 void (*on_done_)(void *user, const struct err *err), void *user, struct err *e)
+{
+	struct kept *k = handle;
+
+	return e2b_reach(k->looking, k->id, network, hosts, REACH_MS, on_done_, user, e);
+}
+
 /* --- the rest --- */
 
 static int check(const struct sandbox_spec *spec, struct err *e)
@@ -241,6 +252,7 @@ const struct provider provider_e2b = {
 	.make = e2b_make,
 	.keep = e2b_keep,
 	.look = look,
+	.reach = reach,
 	.let_go = let_go,
 	.leave = e2b_leave,
 };

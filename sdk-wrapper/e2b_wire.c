@@ -14,15 +14,26 @@
  * wants both lists: what is allowed goes before what is denied. */
 static void put_hosts(struct jw *w, const char *const *hosts)
 {
-	jw_kobj(w, "network");
 	jw_karr(w, "allowOut");
-	for (; *hosts; hosts++)
+	for (; hosts && *hosts; hosts++)
 		jw_str(w, *hosts);
 	jw_end(w);
 	jw_karr(w, "denyOut");
 	jw_str(w, "0.0.0.0/0");
 	jw_end(w);
-	jw_end(w);
+}
+
+int e2b_network_body(bool internet, const char *const *hosts, struct buf *out, struct err *e)
+{
+	struct jw w;
+
+	jw_init(&w, out);
+	jw_obj(&w);
+	jw_kbool(&w, "allow_internet_access", internet);
+	if (!internet)
+		put_hosts(&w, hosts);
+	jw_end(&w);
+	return jw_done(&w, e);
 }
 
 int e2b_create_body(const struct e2b_create *c, enum e2b_version v, struct buf *out, struct err *e)
@@ -36,8 +47,11 @@ int e2b_create_body(const struct e2b_create *c, enum e2b_version v, struct buf *
 	if (v == E2B_V1)
 		jw_kbool(&w, "secure", true);	/* v2 has nothing else */
 	jw_kbool(&w, "allow_internet_access", c->internet);
-	if (!c->internet && c->hosts && *c->hosts)
+	if (!c->internet && c->hosts && *c->hosts) {
+		jw_kobj(&w, "network");
 		put_hosts(&w, c->hosts);
+		jw_end(&w);
+	}
 	jw_kobj(&w, "metadata");
 	for (e2b_metadata m = c->metadata; m && *m; m += 2)
 		jw_kstr(&w, m[0], m[1]);

@@ -24,6 +24,9 @@ struct e2b_create {
 	const char *const *hosts;	/* without internet: but these (egress.h); or NULL */
 };
 
+/* Of PUT /sandboxes/ID/network, which replaces what was said before. */
+int e2b_network_body(bool internet, const char *const *hosts, struct buf *out, struct err *e);
+
 #define E2B_UNIQUE "farstep_create"
 
 enum e2b_version { E2B_V1, E2B_V2 };

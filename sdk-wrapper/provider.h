@@ -103,6 +103,10 @@ struct provider {
 		      const struct make_hooks *hooks, struct err *e);
 	void *(*keep)(struct loop *l, const struct sandbox *s, struct err *e);
 	enum sandbox_state (*look)(void *handle, const char **why);
+	/* What it reaches from now on: all, or nothing but hosts (NULL: nothing at all).  on_done
+	 * once, unless it is let go.  NULL: what was asked for at first stays. */
+	int (*reach)(void *handle, bool network, const char *const *hosts,
+		     void (*on_done)(void *user, const struct err *err), void *user, struct err *e);
 	void (*let_go)(void *handle);
 	/* Nobody uses it for now: it ends by itself after idle_ms.  NULL: the worker's lease sees
 	 * to that.  Blocks at most deadline_ms. */

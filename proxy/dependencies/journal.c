@@ -50,6 +50,7 @@ static int print_config(const struct run *r, int tool, struct buf *out, struct e
 	jw_kstr(&w, "lock", lock);
 	jw_kbool(&w, "install", dependencies_may_install(r->o, r->plan));
 	jw_kbool(&w, "offline", dependencies_are_offline(r));
+	jw_kbool(&w, "ask", dependencies_have_door(r));
 	jw_kstr(&w, "wheels", tool == TOOL_PIP ? r->plan->wheels : NULL);
 	jw_end(&w);
 	return jw_done(&w, e);
@@ -115,6 +116,13 @@ static int read_done(struct dependencies *d, int tool, const char *path, struct 
 	return ret < 0 ? err_wrap(e, "%s", path) : 0;
 }
 
+static bool read_asks(const char *config)
+{
+	auto_json json *v = json_parse(config, strlen(config), LIMIT_TEXT, LIMIT_JSON_DEPTH, NULL);
+
+	return json_is_true(json_get(v, "ask"));
+}
+
 int dependency_read_need(struct dependencies *d, int tool, struct err *e)
 {
 	struct need *need = &d->needs[tool];
@@ -130,6 +138,8 @@ int dependency_read_need(struct dependencies *d, int tool, struct err *e)
 	    !(need->config = buf_take_str(&b, e)))
 		ret = -1;
 	buf_release(&b);
+	if (ret == 0)
+		need->asks = read_asks(need->config);
 	name_file(path, tool, "done");
 	if (ret == 0 && faccessat(d->r->dir.fd, path, F_OK, 0) == 0)
 		ret = read_done(d, tool, path, e);

@@ -128,6 +128,34 @@ function environmentName(config) {
 	return 'npm-' + crypto.createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
 }
 
+// Of whatever npm will ask, and of a proxy.
+function indexHosts() {
+	const asked = spawnSync('npm', ['config', 'list', '--json'], { stdio: ['ignore', 'pipe', 'ignore'] });
+	const hosts = new Set();
+	let config = {};
+
+	try {
+		config = JSON.parse(String(asked.stdout));
+	} catch (e) {
+		throw new Failed('npm config list: ' + e.message);
+	}
+	for (const name of Object.keys(config).concat(['https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY'])) {
+		const value = name in config ? config[name] : process.env[name];
+
+		if (/registry$|proxy$/i.test(name) && typeof value === 'string' && /^https?:/.test(value))
+			hosts.add(new URL(value).hostname);
+	}
+	return [...hosts].sort();
+}
+
+// They are open when standard input ends.
+function ask(hosts) {
+	const line = JSON.stringify({ type: 'event', name: 'index_hosts', data: { hosts } }) + '\n';
+
+	fs.writeSync(Number(process.env.FARSTEP_EVENT_FD || 3), line);
+	fs.readFileSync(0);
+}
+
 function npmInstall(config, where) {
 	const argv = ['install', '--prefix', where, '--no-audit', '--no-fund', '--no-update-notifier', '--install-links', '--color=false'];
 
@@ -135,6 +163,8 @@ function npmInstall(config, where) {
 		throw new Failed('there is no npm in the sandbox (Debian: npm)');
 	if (config.offline)
 		argv.push('--offline');	// it would only try until its patience ends
+	else if (config.ask && !config.requirements.every((r) => isLocal(split(r)[1])))
+		ask(indexHosts());
 	argv.push('--', ...config.requirements.map(absolute));
 	fs.writeFileSync(path.join(where, 'package.json'), '{"private":true}\n');
 	console.log('$ npm ' + argv.join(' '));

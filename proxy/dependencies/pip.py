@@ -3,8 +3,8 @@
 
 Runs in the sandbox as a step of farstep's own (`python3 -c`), with nothing but the standard
 library; what pip prints goes to standard output.  Its configuration, FARSTEP_CONFIG:
-requirements, lock (their digest), install, offline, wheels (a directory, or null).  What came of
-it goes to $FARSTEP_ARTIFACTS_DIR/report.json.  Exit 0: everything is there; 3: something is
+requirements, lock (their digest), install, offline, wheels (a directory, or null), ask (the
+network is opened when it says for which hosts).  What came of it goes to $FARSTEP_ARTIFACTS_DIR/report.json.  Exit 0: everything is there; 3: something is
 missing and was not to be installed; 4: it could not be installed."""
 import sys
 
@@ -21,6 +21,7 @@ import platform
 import re
 import shutil
 import subprocess
+import urllib.parse
 
 # pip and venv start the same way.
 LAUNCH = "import sys; sys.path[:] = [p for p in sys.path if p not in ('', '.')]\n" \
@@ -224,10 +225,35 @@ def pip_options(config):
     return options
 
 
+def index_hosts(python):
+    """Of whatever pip will ask: its variables and files, else its own index; and of a proxy."""
+    listed = subprocess.run(python + ["-c", LAUNCH, "pip", "config", "list"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL).stdout.decode(errors="replace")
+    found = dict((k, v) for k, v in re.findall(r"([a-z-]+)='([^']*)'", listed))
+    urls = [u for k in ("index-url", "extra-index-url", "find-links") for u in found.get(k, "").replace("\\n", " ").split()]
+    urls += [os.environ.get(v) or "" for v in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")]
+    hosts = {urllib.parse.urlsplit(u).hostname for u in urls if u.startswith(("http://", "https://"))}
+    if "index-url" not in found:
+        own = subprocess.run(python + ["-c", "from pip._internal.models.index import PyPI; print(PyPI.netloc, PyPI.file_storage_domain)"],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+        hosts.update(own.decode().split())
+    return sorted(filter(None, hosts))
+
+
+def ask(hosts):
+    """They are open when standard input ends."""
+    line = json.dumps({"type": "event", "name": "index_hosts", "data": {"hosts": hosts}}) + "\n"
+    os.write(int(os.environ.get("FARSTEP_EVENT_FD", "3")), line.encode())
+    sys.stdin.read()
+
+
 def install(config, env):
     python, where = make_environment(env)
     if not has_pip(python) and (where or run(python + ["-c", LAUNCH, "ensurepip"]) or not has_pip(python)):
         raise Failed("there is no pip in the sandbox (Debian: python3-pip)")
+    hosts = index_hosts(python) if config.get("ask") and not config["wheels"] else []
+    if hosts:
+        ask(hosts)
     listed = os.path.join(env, "requirements.txt")
     with open(listed, "w") as f:
         f.write("".join(r + "\n" for r in config["requirements"]))

@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import subprocess
+import urllib.error
+import urllib.request
 
 from lib_packages import Index, npm_tarball, wheel
 from lib_run import FARSTEP, Run, call, descendants, done, lives, new_run_dir, ok, run, shell, wait_for
@@ -397,11 +399,74 @@ def elsewhere():
            sentence, (named_only.err, r.err))
 
 
+def door():
+    """No index can be reached from the mock's sandboxes: pip asks it in vain for a moment, and finds what it needs in a directory."""
+    sentence = "while packages are installed only the index's hosts are open, before and after it is what the user asked for [R146]"
+    if not os.path.exists(MOCK):
+        skip(sentence, "no mock cloud in this build")
+        return
+    options = ["--env", "PIP_INDEX_URL=https://index.example/simple", "--env", "PIP_EXTRA_INDEX_URL=https://more.example:8080/x", "--env", "PIP_FIND_LINKS=more",
+               "--env", "PIP_RETRIES=2", "--env", "PIP_CONFIG_FILE=/dev/null"]
+
+    def network(c):
+        """Of the one sandbox that runs."""
+        here = c.running()
+        if len(here) != 1:
+            return None
+        q = urllib.request.Request(c.env["E2B_API_URL"] + "/sandboxes/" + here[0]["sandboxID"], headers={"X-API-Key": c.env["E2B_API_KEY"]})
+        try:
+            with urllib.request.urlopen(q) as f:
+                d = json.load(f)
+        except urllib.error.HTTPError:      # it has just gone
+            return None
+        return d["allowInternetAccess"], sorted((d.get("network") or {}).get("allowOut") or [])
+
+    for user, own in (("off", []), ("own.example", ["own.example"])):
+        with Cloud() as c:
+            env = {k: v for k, v in c.env.items() if not k.lower().endswith("_proxy")}
+            p = write("door", ["fsdemo==1.0"], "python3 -c 'import fsdemo; print(fsdemo.X)'; until test -e go; do sleep 0.05; done & sleep 1; kill $!", files=["more/*"])
+            before = set(os.listdir("runs"))
+            q = subprocess.Popen([FARSTEP, "run", "--e2b", "--run-dir", "runs", "--install-deps", "--network", user, *options, p], env=env, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            first = wait_for("its sandbox", lambda: network(c))
+            opened = wait_for("the index's hosts", lambda: (lambda n: n and "index.example" in n[1] and n)(network(c)), 60)
+            shut = wait_for("their end", lambda: (lambda n: n and "index.example" not in n[1] and n)(network(c)), 60)
+            err = q.communicate(timeout=60)[1].decode()
+            r = Run(q.returncode, "", err, new_run_dir("runs", before))
+            ok(first == (False, own) and opened == (False, sorted(own + ["index.example", "more.example"])) and shut == (False, own), sentence + " (--network %s)" % user,
+               (first, opened, shut, err))
+            ok(r.rc == 0 and r.read("logs/a.stdout") == "demo\n" and len(installed(r)) == 2, "and the packages are there", (r.rc, err, r.read("logs/_deps.pip.stdout")))
+            ok([e["hosts"] for e in named(r, "index_hosts")] == [["index.example", "more.example"]], "an event says which were opened", named(r, "index_hosts"))
+    with Cloud() as c:
+        env = {k: v for k, v in c.env.items() if not k.lower().endswith("_proxy")}
+        r = run(write("there", ["pip"], "true"), "--install-deps", *options, target="e2b", env=env)
+        ok(r.rc == 0 and not c.asked("PUT"), "where nothing is missing nothing is opened", (r.rc, r.err))
+        r = run(write("none", ["fsnone"], "true", files=["more/*"]), "--install-deps", *options, target="e2b", env=env)
+        ok(r.rc == 9 and "fsnone" in r.err and len(c.asked("PUT")) == 2, "also a pip that fails leaves nothing open", (r.rc, r.err, c.asked("PUT")))
+        r = run(write("wide", ["fsdemo==1.0"], "true", files=["more/*"]), "--install-deps", "--network", "on", *options, target="e2b", env=env)
+        ok(r.rc == 0 and len(c.asked("PUT")) == 2, "where the network is on nothing is changed", (r.rc, r.err))
+        # The proxy is killed while they are open: who takes over goes on, and shuts them off.
+        before = set(os.listdir("runs"))
+        q = subprocess.Popen([FARSTEP, "run", "--e2b", "--run-dir", "runs", "--install-deps", *options, "door.yaml"], env=env, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for("the index's hosts", lambda: (lambda n: n and "index.example" in n[1])(network(c)), 60)
+        q.send_signal(signal.SIGKILL)
+        q.wait()
+        dir = new_run_dir("runs", before)
+        a = subprocess.Popen([FARSTEP, "attach", "--run-dir", "runs", os.path.basename(dir)], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.PIPE)
+        shut = wait_for("their end", lambda: (lambda n: n and "index.example" not in n[1] and n)(network(c)), 60)
+        err = a.communicate(timeout=60)[1].decode()
+        r = Run(a.returncode, "", err, dir)
+        ok(r.rc == 0 and shut == (False, []) and r.read("logs/a.stdout") == "demo\n", "who takes over while they are open shuts them off", (r.rc, err, shut))
+        ok(not c.running(), "no sandbox stays")
+
+
 if subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode != 0:
     missing_pip = "there is no pip for %s (make deps installs it)" % PYTHON
     print("1..0 # SKIP " + missing_pip)
     raise SystemExit(77)
 os.makedirs("runs", exist_ok=True)
-for part in (missing, with_flag, precedence, present, failing, variables, cached, at_once, spoilt, odd_pythons, from_file, extras, paths, survives, attached_later, interrupted, prepared, npm, elsewhere):
+for part in (missing, with_flag, precedence, present, failing, variables, cached, at_once, spoilt, odd_pythons, from_file, extras, paths, survives, attached_later, interrupted, prepared, npm, elsewhere, door):
     part()
 done()
