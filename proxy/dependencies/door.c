@@ -157,7 +157,8 @@ static void on_shut(void *user, const struct err *err)
 	d->then(d, &e);
 }
 
-void dependency_door_end(struct dependencies *d, void (*then)(struct dependencies *d, struct err *e))
+void dependency_door_end(struct dependencies *d,
+                         void (*then)(struct dependencies *d, struct err *e))
 {
 	struct run *r = d->r;
 	struct err e = ERR_INIT;
@@ -172,7 +173,8 @@ void dependency_door_end(struct dependencies *d, void (*then)(struct dependencie
 		return;
 	}
 	d->then = then;
-	if (r->provider->reach(r->kept, false, (const char *const *)r->o->hosts, on_shut, d, &e) < 0)
+	if (r->provider->reach(r->kept, false, (const char *const *)r->o->hosts, on_shut, d, &e) <
+	    0)
 		on_shut(d, &e);
 }
 

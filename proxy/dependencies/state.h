@@ -74,7 +74,8 @@ static inline bool dependencies_are_offline(const struct run *r)
 bool dependencies_have_door(const struct run *r);
 int dependency_door_begin(struct dependencies *d, struct err *e); /* sets its standard input */
 /* The step has ended: then is called when nothing is open any more, or e says why it still is. */
-void dependency_door_end(struct dependencies *d, void (*then)(struct dependencies *d, struct err *e));
+void dependency_door_end(struct dependencies *d,
+                         void (*then)(struct dependencies *d, struct err *e));
 void dependency_door_release(struct dependencies *d);
 
 /* ---- journal.c ---- */

@@ -21,10 +21,13 @@ def targets():
     for target in ("local", "native", "unix:" + w.path):
         r = run(p, target=target, env=env)
         seen[target] = (r.rc, r.status["target"], r.read("logs/a.stdout"), sorted(r.artifacts()), [e["event"] for e in r.events("a")])
+        started = [e for e in r.events() if e["event"] == "worker_started"]
+        ok(len(started) == 1 and started[0]["pid"] > 0 and started[0]["version"] and started[0]["duration_ms"] >= 0 and "python_version" not in started[0],
+           "worker_started comes once, with what the worker itself said; no Python was started for it [R79]", started)
         ok(r.rc == 0 and r.status["target"] == target, "the target %s chooses its adapter [R3]" % target.split(":")[0], (seen[target], r.err))
     ok(r.status["sandbox_id"] == "box", "a worker of one's own is the sandbox that it says it is", r.status)
     same = {json.dumps(v[2:]) for v in seen.values()}
-    ok(len(same) == 1, "logs, artifacts and a step's events are the same whatever the adapter", seen)
+    ok(len(same) == 1, "logs, artifacts and a step's events are the same whatever the adapter [R155]", seen)
     w.stop()
     env = dict(os.environ, FARSTEP_TARGET="native")
     ok(json.loads(call("run", "--json", p, env=env).stdout)["target"] == "native", "FARSTEP_TARGET chooses it too")

@@ -69,7 +69,7 @@ def missing():
 
 def with_flag():
     r = run(write("flag", {"pip": ["FSdemo == 1.0"], "wheels": "wheels"}), "--install-deps")
-    ok(r.rc == 0 and r.read("logs/a.stdout") == "demo\n", "with the flag the missing packages are installed, and steps find them [R5]", (r.rc, r.err))
+    ok(r.rc == 0 and r.read("logs/a.stdout") == "demo\n", "with the flag the missing packages are installed, and steps find them [R5] [R154]", (r.rc, r.err))
     e = named(r, "dependency_installed")
     ok(installed(r) == [("fsdemo", "1.0"), ("fsdep", "1.1")] and all(x["duration_ms"] >= 0 and x["tool"] == "pip" for x in e),
        "one dependency_installed a package, with version and duration [R80]", e)

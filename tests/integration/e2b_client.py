@@ -22,7 +22,7 @@ for name in list(os.environ):
 def whole():
     with Cloud() as c:
         p = call("exec", "--e2b", "--", "sh", "-c", "cat; echo err >&2; exit 3", stdin=None, input=b"in", env=c.env)
-        ok((p.returncode, p.stdout, p.stderr) == (3, b"in", b"err\n"), "exec at E2B passes streams and code through", p)
+        ok((p.returncode, p.stdout, p.stderr) == (3, b"in", b"err\n"), "exec at E2B passes streams and code through, in a cloud that runs on this machine [R68]", p)
         rows = [(r["method"], r["path"].split("?")[0].replace(r["sandbox"] or "?", "ID")) for r in c.asked()]
         ok(rows == [("POST", "/v2/sandboxes"), ("POST", "/files"), ("POST", "/process.Process/Start"), ("GET", "/farstep"), ("DELETE", "/sandboxes/ID")],
            "a run costs four requests to bring up, and one to end", rows)
