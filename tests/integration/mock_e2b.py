@@ -162,7 +162,7 @@ def lifetime(m):
     b.api("DELETE", "")
 
 
-COUNT = "setsid bash -c 'i=0; while :; do i=$((i+1)); echo $i >count; sleep 0.02; done' >/dev/null 2>&1 </dev/null &"
+COUNT = "setsid bash -c 'i=0; while :; do i=$((i+1)); echo $i >count.new; mv count.new count; sleep 0.02; done' >/dev/null 2>&1 </dev/null &"
 
 
 def pauses(m):
