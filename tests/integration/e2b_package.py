@@ -56,7 +56,7 @@ with Cloud() as c:
     r, uploads, loads, sent = go("large", c)
     ok(right(r, "large") and len(uploads) >= 4 and max(u["bytes_in"] for u in uploads) < 17 << 20 and ["path" in l for l in loads] == [True] and sent == 0,
        "a large one goes in parts beside it", (r.err, uploads, loads, sent))
-    ok(call("template", "build", "farstep-base", env=c.env).returncode == 0, "a template of ours is there")
+    ok(call("template", "build", "farstep-base", env=dict(c.env, FARSTEP_TEMPLATES=os.environ["TOP"] + "/templates")).returncode == 0, "a template of ours is there")
     r, uploads, loads, sent = go("small", c, "--template", "farstep-base")
     ok(right(r, "small") and ["path" in l for l in loads] == [True] and sent == 0, "where the template may have the worker the package has a request of its own", (r.err, uploads, loads))
     ok(not c.running(), "no sandbox stays")
