@@ -14,7 +14,9 @@ if not os.path.exists(MOCK):
     print("no mock cloud in this build")
     sys.exit(77)
 os.mkdir("data")
-SIZES = {"small": 1000 * 1000, "large": 40 * 1000 * 1000}
+WORKER = os.path.getsize(os.environ["BUILD"] + "/farstep-worker")
+SIZES = {"small": WORKER + 500000, "large": 40 * 1000 * 1000}
+ONLY_PACKAGES = WORKER + 200000     # a byte that the worker does not have
 digests = {}
 for name, size in SIZES.items():
     blob = os.urandom(size)
@@ -45,8 +47,7 @@ def right(r, name):
 
 with Cloud() as c:
     r, uploads, loads, sent = go("small", c)
-    worker = os.path.getsize(os.environ["BUILD"] + "/farstep-worker")
-    ok(right(r, "small") and len(uploads) == 1 and uploads[0]["bytes_in"] > SIZES["small"] + worker, "a package goes in one request with the worker [R34]", (r.err, uploads))
+    ok(right(r, "small") and len(uploads) == 1 and uploads[0]["bytes_in"] > SIZES["small"] + WORKER, "a package goes in one request with the worker [R34]", (r.err, uploads))
     ok(["path" in l for l in loads] == [True] and sent == 0, "and none of it over the session", (loads, sent))
     here = run(pipe("small"), target="native")
     ok(here.artifacts() == r.artifacts() and here.read("logs/look.stdout") == r.read("logs/look.stdout"),
@@ -60,13 +61,12 @@ with Cloud() as c:
     r, uploads, loads, sent = go("small", c, "--template", "farstep-base")
     ok(right(r, "small") and ["path" in l for l in loads] == [True] and sent == 0, "where the template may have the worker the package has a request of its own", (r.err, uploads, loads))
     ok(not c.running(), "no sandbox stays")
-# The worker is shorter than that: only packages are hit.
 for name in SIZES:
-    with Cloud("--fault", "files:corrupt@700k") as c:
+    with Cloud("--fault", "files:corrupt@%d" % ONLY_PACKAGES) as c:
         r, uploads, loads, sent = go(name, c)
         ok(right(r, name) and ["path" in l for l in loads] == [True, False] and sent >= SIZES[name] and "another SHA-256" in r.err,
            "a %s package that was changed on its way is noticed, and sent again over the session" % name, (r.err, loads, sent))
-with Cloud("--fault", "files:cut@700k") as c:
+with Cloud("--fault", "files:cut@%d" % ONLY_PACKAGES) as c:
     r, uploads, loads, sent = go("large", c)
     ok(right(r, "large"), "one whose parts break off each time, too", (r.rc, r.err, loads, sent))
     ok(not c.running(), "no sandbox stays of them")
