@@ -36,6 +36,7 @@ enum {
 	DOCTOR = 1024,
 	SANDBOXES = 2048,
 	TEMPLATE = 4096,
+	COMPLETIONS = 8192,
 	TARGET = RUN | EXECUTE | EXEC,  /* those that make a sandbox */
 	WATCH = RUN | EXECUTE | ATTACH, /* those that see a run to its end */
 	KEYED = TARGET | ATTACH | COLLECT | VERIFY | DOCTOR | SANDBOXES, /* those that prove */
@@ -147,7 +148,7 @@ static const struct {
 	{ "collect", COLLECT }, { "attach", ATTACH },   { "cancel", CANCEL },
 	{ "ps", PS },           { "status", STATUS },   { "exec", EXEC },
 	{ "verify", VERIFY },   { "doctor", DOCTOR },   { "sandboxes", SANDBOXES },
-	{ "template", TEMPLATE },
+	{ "template", TEMPLATE },   { "completions", COMPLETIONS },
 };
 
 static unsigned bit_of(const char *command)
@@ -786,9 +787,22 @@ static void help_overview(void)
 	       "farstep's own failure\n");
 }
 
+bool option_of(const char *command, size_t n, struct option_info *ret)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		if (!(rows[i].commands & bit_of(command)) || !rows[i].help || n--)
+			continue;
+		*ret = (struct option_info){ rows[i].name, rows[i].e2b, rows[i].argument,
+			                     rows[i].help };
+		return true;
+	}
+	return false;
+}
+
 void help_print(const char *command)
 {
 	const struct command *c = commands;
+	struct option_info o;
 
 	if (!command) {
 		help_overview();
@@ -799,14 +813,11 @@ void help_print(const char *command)
 	if (!c->name)
 		return;
 	printf("usage: farstep %s [OPTIONS] %s\n\n%s\n\n", c->name, c->args, c->summary);
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+	for (size_t i = 0; option_of(command, i, &o); i++) {
 		char left[64];
 
-		if (!(rows[i].commands & bit_of(command)) || !rows[i].help)
-			continue;
-		snprintf(left, sizeof(left), "%s %s", rows[i].name,
-		         rows[i].argument ? rows[i].argument : "");
-		printf("  %-24s %s\n", left, rows[i].help);
+		snprintf(left, sizeof(left), "%s %s", o.name, o.argument ? o.argument : "");
+		printf("  %-24s %s\n", left, o.help);
 	}
 	if (c->examples)
 		printf("\nexamples:\n%s", c->examples);

@@ -77,6 +77,12 @@ struct command {
 	int (*run)(struct options *o); /* returns the exit code */
 };
 extern const struct command commands[]; /* NULL name ends */
+/* One option of a command, as its help shows it; argument and e2b may be NULL. */
+struct option_info {
+	const char *name, *e2b, *argument, *help;
+};
+/* The i-th of a command; false: there are no more. */
+bool option_of(const char *command, size_t i, struct option_info *ret);
 void help_print(const char *command);   /* NULL: overview */
 
 #endif

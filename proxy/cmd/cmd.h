@@ -19,6 +19,7 @@ int cmd_verify(struct options *o);
 int cmd_doctor(struct options *o);
 int cmd_sandboxes(struct options *o);
 int cmd_template(struct options *o);
+int cmd_completions(struct options *o);
 
 /* Prints "farstep: CLASS: message" and returns the exit code. */
 int cmd_fail(const struct err *e);
