@@ -31,6 +31,8 @@ struct live {
 	struct loop_io io;
 	struct keeper_state ks;
 	uint64_t state_ns; /* when the keeper last gave a sign of life */
+	int idle_said;     /* of one that was adopted: how often it said that it has no plan */
+	bool adopted;
 	int spool[KS_COUNT];
 	struct stream_out out[2]; /* stdout, stderr */
 	uint64_t durable[2];      /* what WINDOW frames acknowledged: gone from the spool */

@@ -24,6 +24,7 @@
 
 #define PLAN_MAX         (2 * 1024 * 1024)
 #define KEEPER_SILENT_MS 15000
+#define ASK_IDLE         4
 
 const char *const step_stream_names[KS_COUNT] = { "stdout", "stderr", "events" };
 
@@ -166,6 +167,7 @@ int live_adopt(struct step *st, int keeper_fd, pid_t keeper_pid, struct err *e)
 {
 	st->live->keeper_pid = keeper_pid;
 	st->live->keeper_fd = keeper_fd;
+	st->live->adopted = true;
 	if (watch(st, e) < 0)
 		return -1;
 	live_ask_state(st->live);
@@ -353,6 +355,19 @@ static void on_state(struct step *st, const struct keeper_state *ks)
 	step_events_pump(st);
 }
 
+/* The worker before us may have died between claim and plan.  A plan that was sent stands before
+ * our question, but an answer to a question of its own may come first: so it is asked again. */
+static bool has_no_plan(struct step *st)
+{
+	if (++st->live->idle_said < ASK_IDLE) {
+		live_ask_state(st->live);
+		return false;
+	}
+	step_lose(st, "the worker ended after it had claimed the step and before its keeper had "
+	              "the plan: nothing was started");
+	return true;
+}
+
 static void on_keeper(struct loop_io *io, unsigned got)
 {
 	struct live *l = (struct live *)((char *)io - offsetof(struct live, io));
@@ -363,6 +378,13 @@ static void on_keeper(struct loop_io *io, unsigned got)
 	ssize_t n;
 
 	while ((n = recv(l->keeper_fd, &ks, sizeof(ks), MSG_DONTWAIT)) == (ssize_t)sizeof(ks)) {
+		if (ks.phase == KP_WAITING && l->adopted) {
+			if (has_no_plan(st)) {
+				session_pump(s);
+				return;
+			}
+			continue;
+		}
 		on_state(st, &ks);
 		if (ks.phase == KP_FINISHED) {
 			finished(st);

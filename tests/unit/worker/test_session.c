@@ -1005,6 +1005,29 @@ TEST(another_worker_finds_the_session_its_steps_and_its_events)
 	}
 }
 
+TEST(a_step_whose_keeper_never_got_its_plan_is_lost_with_the_worker)
+{
+	struct fake_conn *c = dial_and_open();
+	struct fake_keeper *k;
+
+	say(c, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"step.execute\",\"params\":{\"step\":\"a\","
+	       "\"attempt\":1,\"driver\":\"shell\",\"config\":{\"script\":\"x\"}}}");
+	k = fake_keeper_last();
+	fake_cut(c);
+	fake_restart();
+	c = dial();
+	ask(c, 1, "session.resume", TEST_OPEN);
+	/* Three times it may be late, the fourth time it is so. */
+	for (int i = 0; i < 4; i++) {
+		ask(c, 10 + i, "step.status", "\"step\":\"a\"");
+		expect(answer_to(c, 10 + i), "\"state\":\"running\"");
+		fake_keeper_tell(k, KP_WAITING);
+		fake_pass();
+	}
+	ask(c, 20, "step.status", "\"step\":\"a\"");
+	expect(answer_to(c, 20), "\"state\":\"lost\"");
+}
+
 TEST(another_worker_goes_on_with_an_upload_or_knows_the_package)
 {
 	struct fake_conn *c = dial_and_open();
@@ -1076,6 +1099,7 @@ int main(void)
 		talk_test(scratch_places_are_emptied_when_no_session_is_left),
 		talk_test(a_detached_session_goes_on_and_its_end_needs_no_connection),
 		talk_test(another_worker_finds_the_session_its_steps_and_its_events),
+		talk_test(a_step_whose_keeper_never_got_its_plan_is_lost_with_the_worker),
 		talk_test(another_worker_goes_on_with_an_upload_or_knows_the_package),
 	};
 
