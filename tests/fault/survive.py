@@ -153,7 +153,7 @@ def spare():
             there = [q for q in ([top] + descendants(top) if top else []) if role(q) == "keeper"]
             busy = [q for q in there if descendants(q)]
             # The child of a keeper looks like one until it has become the step.
-            return busy and next((q for q in there if q not in busy and (stat_of(q) or (0, 0))[1] not in there), None)
+            return busy and next((q for q in there if q not in busy and (stat_of(q) or (0, q))[1] not in there), None)
         q = wait_for("a spare keeper", idle)
         os.kill(q, sig)
         if sig == signal.SIGSTOP:
