@@ -1010,8 +1010,8 @@ TEST(a_step_whose_keeper_never_got_its_plan_is_lost_with_the_worker)
 	struct fake_conn *c = dial_and_open();
 	struct fake_keeper *k;
 
-	say(c, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"step.execute\",\"params\":{\"step\":\"a\","
-	       "\"attempt\":1,\"driver\":\"shell\",\"config\":{\"script\":\"x\"}}}");
+	say(c, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"step.execute\",\"params\":{"
+	       "\"step\":\"a\",\"attempt\":1,\"driver\":\"shell\",\"config\":{\"script\":\"x\"}}}");
 	k = fake_keeper_last();
 	fake_cut(c);
 	fake_restart();
