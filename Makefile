@@ -268,6 +268,9 @@ install: all
 	install $(O)/farstep-worker $(DESTDIR)$(PREFIX)/lib/farstep/
 	.ci/sbom $(O) $(DESTDIR)$(PREFIX) >$(O)/sbom.json
 	install -D -m 644 $(O)/sbom.json $(DESTDIR)$(PREFIX)/share/farstep/sbom.cdx.json
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	set -e; for p in farstep farstep-worker; do .ci/man $(O) $$p >$(O)/$$p.1; \
+		install -m 644 $(O)/$$p.1 $(DESTDIR)$(PREFIX)/share/man/man1/; done
 	set -e; for f in $(wildcard templates/*/template.yaml templates/*/Dockerfile); do \
 		install -D -m 644 -T $$f $(DESTDIR)$(PREFIX)/share/farstep/$$f; done
 

@@ -775,7 +775,7 @@ static void help_overview(void)
 	printf("usage: farstep COMMAND [OPTIONS] [ARGUMENTS]\n\n"
 	       "Runs the steps of a pipeline in an ephemeral sandbox and proves each result.\n\n");
 	for (const struct command *c = commands; c->name; c++)
-		printf("  %-9s %-16s %s\n", c->name, c->args, c->summary);
+		printf("  %-11s %-19s %s\n", c->name, c->args, c->summary);
 	printf("\n  farstep COMMAND --help   options and examples\n"
 	       "  farstep --version\n\n"
 	       "RUN is a run directory, a run id, a unique prefix of one, or 'last'.\n\n"

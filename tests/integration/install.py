@@ -4,6 +4,8 @@
 import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 
 from lib_run import BUILD, done, ok
@@ -19,6 +21,22 @@ p = subprocess.run([farstep, "exec", "--target", "native", "--", "echo", "instal
 ok(p.returncode == 0 and p.stdout == b"installed\n", "the installed farstep finds its worker", p)
 p = subprocess.run([farstep, "template", "build", "farstep-base", "--dry-run"], capture_output=True, env=env, timeout=60)
 ok(p.returncode == 0 and b"farstep-base" in p.stdout, "and its templates", p)
+for name in ("farstep", "farstep-worker"):
+    page = root + "/usr/share/man/man1/%s.1" % name
+    with open(page) as f:
+        text = f.read().replace("\\-", "-")
+    said = subprocess.run([BUILD + "/" + name, "--help"], capture_output=True, text=True).stdout
+    if name == "farstep":
+        for c in re.findall(r"^  ([a-z]+) ", said.split("\n\n")[2], re.M):
+            said += subprocess.run([BUILD + "/" + name, c, "--help"], capture_output=True, text=True).stdout
+    lost = [o for o in set(re.findall(r"^  (--?[a-z0-9-]+)", said, re.M)) if not re.search(r"(^|[ B])%s(?![a-z-])" % re.escape(o), text, re.M)]
+    ok(len(text) > 2000 and not lost, "the man page of %s has every option of its help" % name, lost)
+    if shutil.which("groff"):
+        p = subprocess.run(["groff", "-man", "-Tutf8", "-ww", page], capture_output=True, text=True)
+        ok(p.returncode == 0 and not p.stderr and len(p.stdout) > 2000, "and can be read", p.stderr)
+    else:
+        print("ok - and can be read # SKIP there is no groff here")
+
 with open(root + "/usr/share/farstep/sbom.cdx.json") as f:
     bom = json.load(f)
 part = {c["name"]: c for c in bom["components"]}
