@@ -351,7 +351,7 @@ static void attach(struct step *st, struct conn *c, const json *params, const ch
 	} else if (!st->live) {
 		err_set(&e, ERR_STATE, 0, "step '%s' attempt %d was released", st->id, st->attempt);
 		e.admitted = ADMITTED_YES;
-	} else if (live_bind(st, c, params, &e) == 0) {
+	} else if (live_wake(st, &e) == 0 && live_bind(st, c, params, &e) == 0) {
 		if (st->live->reply)
 			reply_error(st->live->reply,
 			            &(struct err){ .code = ERR_REPLACED,
@@ -511,7 +511,7 @@ void step_release(struct session *s, const json *params, struct reply *r)
 		reply_error(r, &e, NULL);
 		return;
 	}
-	if (st->live)
+	if (st->live && live_wake(st, &e) == 0)
 		live_remove_files(st->live);
 	live_free(st);
 	reply_result(r, NULL, 0);
@@ -644,6 +644,18 @@ void step_replay_event(struct session *s, const json *event)
 		st->ended_seen = true;
 }
 
+/* Its spools are gone if the client has everything, and then it has been released. */
+static void recover_ended(struct step *st)
+{
+	struct err e = ERR_INIT;
+	bool released = live_open_spools(st->live, &e) < 0 && e.sys == ENOENT;
+
+	st->live->events_done |= released;
+	step_end(st);
+	if (released)
+		live_free(st);
+}
+
 static void recover(struct step *st, int *adopted, int *lost)
 {
 	struct err e = ERR_INIT;
@@ -661,7 +673,7 @@ static void recover(struct step *st, int *adopted, int *lost)
 	}
 	/* The keeper of a step whose record is there is at its end, and not taken. */
 	if (live_load_record(st, &e) == 0) {
-		step_end(st);
+		recover_ended(st);
 	} else if ((keeper = take_kept(st, &pid)) >= 0 && live_adopt(st, keeper, pid, &e) == 0) {
 		(*adopted)++;
 	} else {

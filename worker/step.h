@@ -97,6 +97,10 @@ void live_name(const struct step *st, char ret[LIVE_NAME_MAX]);
 int live_start(struct step *st, const json *params, struct err *e); /* gives it to a keeper */
 int live_adopt(struct step *st, int keeper_fd, pid_t keeper_pid, struct err *e);
 int live_load_record(struct step *st, struct err *e);
+int live_open_spools(struct live *l, struct err *e); /* those that have bytes */
+/* One that has ended and whose client may come back holds no descriptors until then. */
+void live_sleep(struct live *l);
+int live_wake(struct step *st, struct err *e);
 /* Are the channels that params name free? Checked before a step is claimed. */
 int live_check_binding(const struct conn *c, const json *params, struct err *e);
 int live_bind(struct step *st, struct conn *c, const json *params, struct err *e);

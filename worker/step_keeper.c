@@ -31,7 +31,7 @@ const char *const step_stream_names[KS_COUNT] = { "stdout", "stderr", "events" }
 static void on_keeper(struct loop_io *io, unsigned got);
 
 /* Those that have bytes: the keeper makes a spool with its first. */
-static int open_spools(struct live *l, struct err *e)
+int live_open_spools(struct live *l, struct err *e)
 {
 	for (int i = 0; i < KS_COUNT; i++) {
 		if (l->spool[i] >= 0 || !l->ks.len[i])
@@ -271,7 +271,7 @@ int live_load_record(struct step *st, struct err *e)
 		snprintf(st->error, sizeof(st->error), "%.399s",
 		         said && rc.exit.kind == EXIT_EXITED ? said : rc.error);
 		st->state = STEP_FINISHED;
-		r = l->receipt ? open_spools(l, e) : err_set(e, ERR_NO_MEMORY, 0, "receipt");
+		r = l->receipt ? 0 : err_set(e, ERR_NO_MEMORY, 0, "receipt");
 	}
 	json_free(v);
 	wipe(key, sizeof(key));
@@ -332,6 +332,9 @@ static void finished(struct step *st)
 		         (unsigned long long)st->live->ks.len[KS_STDERR], e.msg);
 		step_lose(st, why);
 	} else {
+		/* It is proved how it ended; what cannot be read of it the client will miss. */
+		if (live_open_spools(st->live, &e) < 0)
+			log_error("step %s: %s", st->id, e.msg);
 		step_end(st);
 	}
 }
@@ -343,7 +346,7 @@ static void on_state(struct step *st, const struct keeper_state *ks)
 
 	l->ks = *ks;
 	l->state_ns = now_ns();
-	if (ks->phase >= KP_RUNNING && open_spools(l, &e) < 0)
+	if (ks->phase >= KP_RUNNING && live_open_spools(l, &e) < 0)
 		log_error("step %s: %s", st->id, e.msg);
 	if (ks->phase >= KP_RUNNING && ks->pid)
 		note_start(st, ks->pid);

@@ -16,10 +16,19 @@
 
 /* ---- life ---- */
 
+static int open_dir(const struct step *st, struct err *e)
+{
+	char dir[LIMIT_STEP_ID + 32];
+	int fd;
+
+	snprintf(dir, sizeof(dir), "steps/%s.%d", st->id, st->attempt);
+	fd = openat(st->s->dir_fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? err_set(e, ERR_SYS, errno, "%s", dir) : fd;
+}
+
 struct live *live_new(struct step *st, int dir_fd, struct err *e)
 {
 	struct live *l = calloc(1, sizeof(*l));
-	char dir[LIMIT_STEP_ID + 32];
 
 	if (!l) {
 		close_fd(&dir_fd);
@@ -32,12 +41,8 @@ struct live *live_new(struct step *st, int dir_fd, struct err *e)
 		l->spool[i] = -1;
 	lines_init(&l->lines, LIMIT_EVENT_LINE);
 	l->lines.seen = l->lines.taken = st->src;
-	snprintf(dir, sizeof(dir), "steps/%s.%d", st->id, st->attempt);
-	l->dir_fd = dir_fd >= 0 ? dir_fd
-	                        : openat(st->s->dir_fd, dir,
-	                                 O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	l->dir_fd = dir_fd >= 0 ? dir_fd : open_dir(st, e);
 	if (l->dir_fd < 0) {
-		err_set(e, ERR_SYS, errno, "%s", dir);
 		free(l);
 		return NULL;
 	}
@@ -48,6 +53,20 @@ struct live *live_new(struct step *st, int dir_fd, struct err *e)
 	st->s->lives = l;
 	st->live = l;
 	return l;
+}
+
+void live_sleep(struct live *l)
+{
+	close_fd(&l->dir_fd);
+	for (int i = 0; i < KS_COUNT; i++)
+		close_fd(&l->spool[i]);
+}
+
+int live_wake(struct step *st, struct err *e)
+{
+	if (st->live->dir_fd < 0 && (st->live->dir_fd = open_dir(st, e)) < 0)
+		return -1;
+	return live_open_spools(st->live, e);
 }
 
 static void unbind(struct step *st)
@@ -196,6 +215,8 @@ static void on_gone(void *owner, uint32_t channel)
 	stream_out_unbind(&st->live->out[0]);
 	stream_out_unbind(&st->live->out[1]);
 	stream_out_unbind(&st->live->artifacts);
+	if (st->ended_seen)
+		live_sleep(st->live);
 }
 
 static int bind_one(struct step *st, struct conn *c, const json *params, const char *name,
@@ -436,6 +457,8 @@ void step_end(struct step *st)
 	log_info("step %s: %s", st->id, status_name(st->status));
 	session_publish(s);
 	step_answer(st);
+	if (st->live && !st->live->conn)
+		live_sleep(st->live);
 	session_step_ended(s);
 }
 

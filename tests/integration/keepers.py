@@ -30,7 +30,8 @@ def descriptors(pid):
 
 
 first = keeper_of("first")
-before = descriptors(first)
+# Both ends of three pipes are made for the next step, and its lifeline is a fourth.
+before = wait_for("it to be ready", lambda: (lambda d: d.count("pipe") == 7 and d)(descriptors(first)))
 same = [keeper_of("n%d" % i, "echo out; echo err >&2; echo '{\"type\":\"metric\",\"name\":\"rows\",\"value\":1}' >&3; echo x > $FARSTEP_ARTIFACTS_DIR/x; exit %d" % (i % 3))
         for i in range(60)]
 ok(set(same) == {first}, "steps one after the other have one keeper, also those that fail", same)
