@@ -167,6 +167,18 @@ def spare():
            (r.rc, r.step))
 
 
+def behind():
+    """Steps behind the one in which the worker is killed need what steps before it have made."""
+    p = pipeline("behind", [shell("made", "echo said; echo x > $FARSTEP_OUTPUT_DIR/x", []), shell("long", "sleep 0.8", ["made"]),
+                            shell("uses", "cat $FARSTEP_INPUT_MADE/x", ["made", "long"])])
+    for target in ("native", "local"):
+        v = Victim(p, target)
+        wait_for("the second step", lambda: os.path.exists(v.dir + "/logs/made.stdout") and os.path.getsize(v.dir + "/logs/made.stdout") and v.find("keeper"))
+        os.kill(v.find("worker"), signal.SIGKILL)
+        r = v.result(v.finish())
+        ok(r.rc == 0 and r.read("logs/uses.stdout") == "x\n", "who needs a step that ended before the worker was killed finds it (%s)" % target, (r.rc, r.step, r.err))
+
+
 def slow_keeper(path):
     """The supervisor is gone at once, a keeper takes its time: the run waits for it."""
     v = Victim(path, "native")
@@ -233,6 +245,7 @@ def randomly(path):
 path = pipeline("fault", steps())
 named(pipeline("longer", steps(0.4, 1.8)))
 spare()
+behind()
 slow_keeper(path)
 take_over(path)
 cancel(path)
