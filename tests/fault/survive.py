@@ -131,7 +131,7 @@ def named(path):
         ok(any(e["event"] == "worker_restarted" and e["adopted"] == 2 for e in r.events()), "the new generation says what it adopted" + on)
         hit, wrong, r = one(path, target, "proxy", signal.SIGKILL, 0.2, True)
         ok(hit and not wrong and r.rc == 0, "attach goes on after the proxy was killed" + on, wrong)
-        hit, wrong, r = one(path, target, "keeper", signal.SIGKILL, 0.2, True)
+        hit, wrong, r = one(path, target, "keeper", signal.SIGKILL, 0, True)
         lost = [e for e in r.events() if e["event"] == "step_failed" and e["status"] == "lost"]
         ok(hit and not wrong and r.rc == 6 and len(lost) == 1 and "keeper" in lost[0]["error"],
            "a killed keeper makes its step lost, with evidence, and its processes end" + on, (wrong, r.rc, lost))
