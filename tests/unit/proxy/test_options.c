@@ -772,7 +772,7 @@ TEST(help_names_what_a_command_takes_and_nothing_else)
 	assert_null(strstr(exec, "--dry-run"));
 	assert_null(strstr(exec, "examples"));
 	assert_string_equal(none, "");
-	assert_non_null(strstr(all, "\n  run       PIPELINE         runs it\n"));
+	assert_non_null(strstr(all, "\n  run         PIPELINE            runs it\n"));
 	assert_non_null(strstr(all, "exit codes: 0 proved success"));
 }
 
