@@ -795,7 +795,8 @@ int keeper_main(void)
 		}
 		if (k.told_changed && !k.finished)
 			tell();
-		if (k.again) {
+		/* Nobody holds the other end any more: no plan could come. */
+		if (k.again && k.orders.loop) {
 			/* Who waits for the step goes first: the worker may have been woken on
 			 * this processor. */
 			sched_yield();

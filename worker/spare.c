@@ -124,13 +124,20 @@ void spare_drop(struct worker *w)
 
 void spare_arrived(struct worker *w, struct store_message *m)
 {
+	struct spare *s = &w->spare;
 	struct keeper_ref k;
 
-	w->spare.asked = false;
+	s->asked = false;
 	/* It came too late: not taken, it ends. */
 	if (!w->sessions || m->fd < 0 || !m->len || m->data[m->len - 1] != 0)
 		return;
 	k = (struct keeper_ref){ (pid_t)strtol((const char *)m->data, NULL, 10), take_fd(&m->fd),
 		                 false };
-	spare_give(w, &k);
+	if (s->n == SPARE_MAX) {
+		keeper_drop(w, &k);
+		return;
+	}
+	/* Behind those that have worked: its memory is cold. */
+	memmove(s->idle + 1, s->idle, (size_t)s->n++ * sizeof(s->idle[0]));
+	s->idle[0] = k;
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #define _GNU_SOURCE
 #include "worker/step.h"
-#include "worker/step_dir.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -19,6 +18,7 @@
 #include "worker/crash.h"
 #include "worker/drivers.h"
 #include "worker/manifest.h"
+#include "worker/step_dir.h"
 #include "worker/store.h"
 
 static const char *const state_names[] = { "claimed", "running", "draining", "finished", "lost" };
@@ -314,8 +314,7 @@ static void note_inputs(struct step *st, const json *params)
 	}
 }
 
-/* A step that could not be started at all: it is claimed, so it ends here, lost. */
-/* Takes dir_fd. */
+/* Takes dir_fd.  A step that could not be started at all is claimed, so it ends here, lost. */
 static void start(struct step *st, int dir_fd, struct conn *c, const json *params, struct reply *r)
 {
 	struct err e = ERR_INIT;
